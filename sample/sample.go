@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package sample is the vocabulary of fleetprof: one type for each stage a
+// stack sample passes through.
+//
+//	Raw (addresses) → Sample (object, offset) → Symbolized (names)
+//
+// The compiler then knows what has been done to a value. The package does no
+// I/O, holds no state, and imports the standard library only.
+package sample
+
+// Raw is one tick on one CPU as the kernel side delivered it: addresses only.
+type Raw struct {
+	// Time is CLOCK_MONOTONIC in nanoseconds, see clock_gettime(2).
+	Time uint64
+	CPU  uint32
+	// PID is the thread group id and TID the thread id, both as the initial
+	// PID namespace sees them (the kernel calls them tgid and pid).
+	PID, TID uint32
+	// CgroupID is the kernfs id of the task's cgroup in the hierarchy the
+	// sampler was told to read; it equals the inode of the cgroup directory.
+	CgroupID uint64
+	// Comm is the thread's name, at most 15 bytes, see prctl(2) PR_SET_NAME.
+	Comm string
+	// KernelThread says that the task has no user part at all.
+	KernelThread bool
+	// Kernel and User hold addresses, innermost first. Every address but the
+	// innermost of the interrupted mode is a return address.
+	Kernel, User []uint64
+	// UserInKernel says that the tick hit kernel mode, so that User[0] is the
+	// address of the instruction after the system call or of the fault.
+	UserInKernel bool
+	// Stop says why the walk of the user stack ended.
+	Stop Stop
+}
+
+// Stop is the reason why the walk of a user stack ended. The numbers are part
+// of the kernel treaty (bpf/events.h) and are never reused.
+type Stop uint8
+
+const (
+	// StopNone: there was no user stack to walk (kernel thread).
+	StopNone Stop = 0
+	// StopEnd: the outermost frame was reached.
+	StopEnd Stop = 1
+	// StopFramePointer: the next frame pointer cannot be one: it is unaligned
+	// or does not point up the stack.
+	StopFramePointer Stop = 2
+	// StopFault: stack memory could not be read.
+	StopFault Stop = 3
+	// StopDepth: the walk hit the sampler's limit of frames.
+	StopDepth Stop = 4
+	// StopCompat: a 32-bit program on a 64-bit kernel.
+	StopCompat Stop = 5
+	// StopExiting: the thread had already given up its address space.
+	StopExiting Stop = 6
+)
+
+// String gives the reason in the words shown inside `[truncated: …]`.
+func (s Stop) String() string {
+	switch s {
+	case StopNone:
+		return "no user stack"
+	case StopEnd:
+		return "complete"
+	case StopFramePointer:
+		return "no frame pointer"
+	case StopFault:
+		return "stack unreadable"
+	case StopDepth:
+		return "too deep"
+	case StopCompat:
+		return "32-bit program"
+	case StopExiting:
+		return "exiting"
+	}
+	return "unknown reason"
+}
+
+// Truncated reports whether frames are missing at the outer end of the stack.
+func (s Stop) Truncated() bool { return s > StopEnd }
+
+// Kind tells what backs a mapping, and so where names can come from.
+type Kind uint8
+
+const (
+	// File: an ELF file, mapped from a file system.
+	File Kind = iota
+	// Kernel: the running kernel and its modules.
+	Kernel
+	// VDSO: the code page the kernel maps into every process, see vdso(7).
+	VDSO
+	// Anonymous: executable memory without a file, such as JIT output.
+	Anonymous
+	// Unknown: no mapping was known for the address.
+	Unknown
+	// Marker: not code at all but a remark inside a stack, such as
+	// `[truncated: no frame pointer]`. Its text is Object.Path.
+	Marker
+)
+
+// Object is one thing that code was executed from. Objects are interned by
+// whoever makes them: two Locations lie in the same object if and only if
+// their Object pointers are equal. Objects are never changed once made.
+type Object struct {
+	Kind Kind
+	// Path is what /proc/PID/maps shows, as seen in the mount namespace of the
+	// process that mapped it; for other kinds than File a fixed name.
+	Path string
+	// BuildID is the GNU build ID in lower-case hex, or empty when the kernel
+	// did not tell it (the file itself may still have one).
+	BuildID string
+	// Device (as makedev(3) encodes it) and Inode identify the file while it
+	// exists; both are 0 when the kernel told the build ID instead.
+	Device, Inode uint64
+}
+
+// Location is one position of a stack: an offset in an object.
+type Location struct {
+	Object *Object
+	// Offset is a file offset for File and VDSO; an absolute address for
+	// Kernel, Anonymous and Unknown; 0 for Marker. For every frame but the
+	// innermost it points into the call instruction, not behind it.
+	Offset uint64
+}
+
+// Stack is a whole stack, innermost first: kernel frames, then user frames,
+// then, if the stack was cut, a Marker.
+type Stack []Location
+
+// Process is what is known about the process of a sample.
+type Process struct {
+	PID uint32
+	// Executable is the base name of /proc/PID/exe; empty for kernel threads
+	// and where it could not be learned.
+	Executable string
+}
+
+// Sample is one tick located: its stack no longer depends on the process.
+type Sample struct {
+	// Time is CLOCK_MONOTONIC in nanoseconds.
+	Time     uint64
+	Process  Process
+	TID      uint32
+	Thread   string
+	CgroupID uint64
+	Stack    Stack
+}
+
+// Frame is a named position. One Location gives several frames where the
+// compiler inlined calls.
+type Frame struct {
+	// Function is the name people read; SystemName the linker's, if different.
+	Function, SystemName string
+	// File and Line are empty and 0 where unknown.
+	File string
+	Line int64
+}
+
+// Segment is the part of an object's own address space a Symbolized address
+// lies in, in the terms of pprof's Mapping message: the byte at address Start
+// comes from file offset Offset. It is comparable, to be used as a map key.
+type Segment struct {
+	Start, Limit, Offset uint64
+	File, BuildID        string
+}
+
+// Symbolized is a Location with names.
+type Symbolized struct {
+	// Frames is never empty; the innermost inlined call comes first.
+	Frames []Frame
+	// Address is the virtual address as linked, so it is equal for all
+	// processes and hosts that run the same file.
+	Address uint64
+	Segment Segment
+}

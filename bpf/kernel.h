@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * The few kernel types the programs read, cut down to the fields they read.
+ * CO-RE finds the true offsets on the running kernel (preserve_access_index),
+ * so neither order nor completeness matters here, only names and types.
+ * User-ABI structures that BPF sees by fixed layout are the exception and say
+ * so.
+ */
+#ifndef FLEETPROF_KERNEL_H
+#define FLEETPROF_KERNEL_H
+
+#include <linux/types.h>
+
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+
+struct kernfs_node {
+	__u64 id;
+};
+
+struct cgroup {
+	struct kernfs_node *kn;
+};
+
+struct cgroup_subsys_state {
+	struct cgroup *cgroup;
+};
+
+struct css_set {
+	struct cgroup_subsys_state *subsys[1];
+	struct cgroup *dfl_cgrp;
+};
+
+struct task_struct {
+	unsigned int flags;
+	void *stack;
+	void *mm;
+	struct css_set *cgroups;
+};
+
+/* The kernel's own pt_regs, as saved at entry from user mode. */
+#if defined(__TARGET_ARCH_x86)
+struct pt_regs {
+	unsigned long bp;
+	unsigned long ip;
+	unsigned long cs;
+	unsigned long sp;
+};
+#elif defined(__TARGET_ARCH_arm64)
+struct pt_regs {
+	__u64 regs[31];
+	__u64 sp;
+	__u64 pc;
+	__u64 pstate;
+};
+#else
+#error "unknown architecture"
+#endif
+
+#pragma clang attribute pop
+
+/* include/linux/sched.h; the value has been the same since 3.x. */
+#define PF_KTHREAD 0x00200000
+
+/*
+ * The context of a perf_event program: struct bpf_perf_event_data, whose
+ * first member is the user-ABI register set of the architecture
+ * (arch/x86/include/uapi/asm/ptrace.h, arch/arm64/include/uapi/asm/ptrace.h).
+ * Fixed layout; the verifier accepts 8-byte reads only.
+ */
+#if defined(__TARGET_ARCH_x86)
+struct perf_event_context {
+	__u64 r15, r14, r13, r12, bp, bx, r11, r10, r9, r8;
+	__u64 ax, cx, dx, si, di, orig_ax;
+	__u64 ip, cs, flags, sp, ss;
+	__u64 sample_period;
+	__u64 addr;
+};
+#elif defined(__TARGET_ARCH_arm64)
+struct perf_event_context {
+	__u64 regs[31];
+	__u64 sp, pc, pstate;
+	__u64 sample_period;
+	__u64 addr;
+};
+#endif
+
+#endif

@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bpf
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/btf"
+	"github.com/cilium/ebpf/ringbuf"
+	"github.com/cilium/ebpf/rlimit"
+	"golang.org/x/sys/unix"
+)
+
+// CgroupV2 as Options.CgroupSubsystem reads the cgroup v2 hierarchy.
+const CgroupV2 = -1
+
+// Options are the load-time constants of the sampler.
+type Options struct {
+	// RingBytes is the size of the ring, a power of two and a multiple of the
+	// page size.
+	RingBytes int
+	// CgroupSubsystem is CgroupV2 or what CgroupSubsystem returns.
+	CgroupSubsystem int
+}
+
+// Sampler is the sampling program and its maps, loaded. Its methods are safe
+// for concurrent use.
+type Sampler struct {
+	objects samplerObjects
+}
+
+// Load puts the sampler into the kernel without running it. An error that a
+// user can do something about is, or wraps, an *Unsupported.
+func Load(opts Options) (*Sampler, error) {
+	if err := CheckBTF(); err != nil {
+		return nil, err
+	}
+	// Kernels before 5.11 charge maps to RLIMIT_MEMLOCK; later ones make this
+	// a no-op. Without the right to raise it the load below may still succeed.
+	memlock := rlimit.RemoveMemlock()
+
+	spec, err := loadSampler()
+	if err != nil {
+		return nil, fmt.Errorf("read embedded BPF object: %w", err)
+	}
+	spec.Maps[samplerMapRing].MaxEntries = uint32(opts.RingBytes)
+	for name, value := range map[string]any{
+		samplerVarCgroupSubsys:     int32(opts.CgroupSubsystem),
+		samplerVarKernelStackBytes: kernelStackBytes(),
+		samplerVarRingWakeBytes:    uint64(opts.RingBytes / 4),
+	} {
+		if err := spec.Variables[name].Set(value); err != nil {
+			return nil, fmt.Errorf("set BPF constant %s: %w", name, err)
+		}
+	}
+	s := new(Sampler)
+	if err := spec.LoadAndAssign(&s.objects, nil); err != nil {
+		return nil, explainLoad(err, memlock)
+	}
+	return s, nil
+}
+
+// kernelStackBytes is THREAD_SIZE: 16 KiB, or one page where pages are larger
+// (arch/x86/include/asm/page_64_types.h, arch/arm64/include/asm/memory.h).
+func kernelStackBytes() uint32 {
+	return uint32(max(16384, os.Getpagesize()))
+}
+
+func explainLoad(err, memlock error) error {
+	switch {
+	case errors.Is(err, unix.EPERM) && memlock != nil:
+		return &Unsupported{"loading BPF programs", "raise the locked-memory limit (ulimit -l unlimited) or run as root", err}
+	case errors.Is(err, unix.EPERM):
+		return &Unsupported{"loading BPF programs", "run as root, or with CAP_BPF and CAP_PERFMON", err}
+	}
+	return fmt.Errorf("load BPF sampler: %w", err)
+}
+
+// ProgramFD is the descriptor to attach to perf events; it stays owned by s.
+func (s *Sampler) ProgramFD() int { return s.objects.Sample.FD() }
+
+// NewReader opens the ring for reading; the caller closes it.
+func (s *Sampler) NewReader() (*ringbuf.Reader, error) {
+	return ringbuf.NewReader(s.objects.Ring)
+}
+
+// RunTime is the time spent in the program and the number of runs since load.
+// Both stay 0 unless statistics are enabled, see ebpf.EnableStats.
+func (s *Sampler) RunTime() (time.Duration, uint64, error) {
+	stats, err := s.objects.Sample.Stats()
+	if err != nil {
+		return 0, 0, fmt.Errorf("read BPF statistics: %w", err)
+	}
+	return stats.Runtime, stats.RunCount, nil
+}
+
+// MapBytes is the kernel memory of all maps, as the kernel accounts for it.
+func (s *Sampler) MapBytes() (uint64, error) {
+	var sum uint64
+	for _, m := range []*ebpf.Map{s.objects.Ring, s.objects.Counters, s.objects.Scratch} {
+		info, err := m.Info()
+		if err != nil {
+			return 0, fmt.Errorf("read BPF map info: %w", err)
+		}
+		bytes, _ := info.Memlock()
+		sum += bytes
+	}
+	return sum, nil
+}
+
+// Counters are events since load, summed over CPUs.
+type Counters struct {
+	Ticks            uint64 // program runs: ticks that did not hit idle
+	LostRingFull     uint64 // ticks for which the ring had no room
+	LostScratch      uint64 // ticks without per-CPU scratch memory: never seen
+	KernelStackError uint64 // ticks whose kernel stack could not be taken
+	UserRegsError    uint64 // ticks whose user registers could not be read
+	CgroupError      uint64 // ticks whose cgroup could not be read
+}
+
+// Counters reads the sampler's counters.
+func (s *Sampler) Counters() (Counters, error) {
+	var c Counters
+	for which, to := range map[samplerCounter]*uint64{
+		samplerCounterCOUNTER_TICKS:              &c.Ticks,
+		samplerCounterCOUNTER_LOST_RING_FULL:     &c.LostRingFull,
+		samplerCounterCOUNTER_LOST_SCRATCH:       &c.LostScratch,
+		samplerCounterCOUNTER_KERNEL_STACK_ERROR: &c.KernelStackError,
+		samplerCounterCOUNTER_USER_REGS_ERROR:    &c.UserRegsError,
+		samplerCounterCOUNTER_CGROUP_ERROR:       &c.CgroupError,
+	} {
+		var perCPU []uint64
+		if err := s.objects.Counters.Lookup(uint32(which), &perCPU); err != nil {
+			return Counters{}, fmt.Errorf("read BPF counter %d: %w", which, err)
+		}
+		for _, n := range perCPU {
+			*to += n
+		}
+	}
+	return c, nil
+}
+
+// Close removes program and maps from the kernel once no perf event refers to
+// them. It is idempotent.
+func (s *Sampler) Close() error { return s.objects.Close() }
+
+// CgroupSubsystem is the index of a cgroup v1 controller, such as "memory", in
+// the running kernel's css_set.subsys.
+func CgroupSubsystem(controller string) (int, error) {
+	spec, err := btf.LoadKernelSpec()
+	if err != nil {
+		return 0, fmt.Errorf("read kernel BTF: %w", err)
+	}
+	var ids *btf.Enum
+	if err := spec.TypeByName("cgroup_subsys_id", &ids); err != nil {
+		return 0, fmt.Errorf("find enum cgroup_subsys_id in kernel BTF: %w", err)
+	}
+	for _, v := range ids.Values {
+		if v.Name == controller+"_cgrp_id" {
+			return int(v.Value), nil
+		}
+	}
+	return 0, fmt.Errorf("kernel has no cgroup controller %q", controller)
+}

@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* The registers a stack walk starts from, by architecture. */
+#ifndef FLEETPROF_REGS_H
+#define FLEETPROF_REGS_H
+
+#include "kernel.h"
+
+/* Where a walk stands: the same three on every architecture. */
+struct user_regs {
+	__u64 pc;
+	__u64 sp;
+	__u64 fp;
+	bool compat; /* a 32-bit program */
+};
+
+#if defined(__TARGET_ARCH_x86)
+
+static __always_inline bool in_user_mode(const struct perf_event_context *ctx)
+{
+	return (ctx->cs & 3) == 3; /* requested privilege level */
+}
+
+/* arch/x86/include/asm/segment.h */
+#define USER32_CS 0x23
+
+static __always_inline void regs_from_context(const struct perf_event_context *ctx,
+					      struct user_regs *out)
+{
+	out->pc = ctx->ip;
+	out->sp = ctx->sp;
+	out->fp = ctx->bp;
+	out->compat = (ctx->cs & 0xffff) == USER32_CS;
+}
+
+static __always_inline void regs_from_task(const struct pt_regs *saved, struct user_regs *out)
+{
+	out->pc = BPF_CORE_READ(saved, ip);
+	out->sp = BPF_CORE_READ(saved, sp);
+	out->fp = BPF_CORE_READ(saved, bp);
+	out->compat = (BPF_CORE_READ(saved, cs) & 0xffff) == USER32_CS;
+}
+
+#elif defined(__TARGET_ARCH_arm64)
+
+/* arch/arm64/include/uapi/asm/ptrace.h: the low bits are 0 in EL0t and in
+ * 32-bit user mode alike. */
+static __always_inline bool in_user_mode(const struct perf_event_context *ctx)
+{
+	return (ctx->pstate & 0xf) == 0;
+}
+
+#define PSR_MODE32_BIT 0x10
+
+static __always_inline void regs_from_context(const struct perf_event_context *ctx,
+					      struct user_regs *out)
+{
+	out->pc = ctx->pc;
+	out->sp = ctx->sp;
+	out->fp = ctx->regs[29];
+	out->compat = (ctx->pstate & PSR_MODE32_BIT) != 0;
+}
+
+static __always_inline void regs_from_task(const struct pt_regs *saved, struct user_regs *out)
+{
+	out->pc = BPF_CORE_READ(saved, pc);
+	out->sp = BPF_CORE_READ(saved, sp);
+	out->fp = BPF_CORE_READ(saved, regs[29]);
+	out->compat = (BPF_CORE_READ(saved, pstate) & PSR_MODE32_BIT) != 0;
+}
+
+#endif
+#endif

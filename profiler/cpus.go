@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package profiler
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/fleetprof/fleetprof/internal/procfs"
+)
+
+// onlinePath lists the CPUs that run now, see sysfs-devices-system-cpu in the
+// kernel's Documentation/ABI.
+const onlinePath = "/sys/devices/system/cpu/online"
+
+// cpu holds the two events of one online CPU.
+type cpu struct {
+	tick int
+	side *sideband
+}
+
+func (c cpu) close() {
+	unix.Close(c.tick)
+	c.side.close()
+}
+
+// cpus keeps the events of all online CPUs. Not safe for concurrent use.
+type cpus struct {
+	open    func(number int) (cpu, error)
+	online  func() ([]int, error)
+	byNo    map[int]cpu
+	enabled bool
+}
+
+func onlineCPUs() ([]int, error) { return procfs.ReadCPUList(onlinePath) }
+
+// update opens events on CPUs that came online and closes those of CPUs that
+// went: the kernel does not revive the events of a CPU that comes back. drain
+// is called before a CPU's events are closed.
+func (c *cpus) update(drain func(*sideband)) error {
+	online, err := c.online()
+	if err != nil {
+		return err
+	}
+	for number, open := range c.byNo {
+		if !slices.Contains(online, number) {
+			drain(open.side)
+			open.close()
+			delete(c.byNo, number)
+		}
+	}
+	for _, number := range online {
+		if _, ok := c.byNo[number]; ok {
+			continue
+		}
+		opened, err := c.open(number)
+		if errors.Is(err, unix.ENODEV) {
+			continue // went offline again meanwhile
+		}
+		if err != nil {
+			return err
+		}
+		c.byNo[number] = opened
+		if c.enabled {
+			if err := errors.Join(enable(opened.side.fd), enable(opened.tick)); err != nil {
+				return fmt.Errorf("enable events on cpu %d: %w", number, err)
+			}
+		}
+	}
+	return nil
+}
+
+// enableSide starts the side-band on all CPUs, enableTicks the sampling.
+func (c *cpus) enableSide() error {
+	for number, open := range c.byNo {
+		if err := enable(open.side.fd); err != nil {
+			return fmt.Errorf("enable side-band event on cpu %d: %w", number, err)
+		}
+	}
+	return nil
+}
+
+func (c *cpus) enableTicks() error {
+	for number, open := range c.byNo {
+		if err := enable(open.tick); err != nil {
+			return fmt.Errorf("enable sampler on cpu %d: %w", number, err)
+		}
+	}
+	c.enabled = true
+	return nil
+}
+
+// stop ends sampling; the side-band can still be drained.
+func (c *cpus) stop() {
+	for _, open := range c.byNo {
+		// An event that cannot be stopped ends when its descriptor closes.
+		_ = unix.IoctlSetInt(open.tick, unix.PERF_EVENT_IOC_DISABLE, 0)
+	}
+}
+
+func (c *cpus) close() {
+	for number, open := range c.byNo {
+		open.close()
+		delete(c.byNo, number)
+	}
+}

@@ -1,0 +1,285 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package profiler samples what every CPU of this host executes and follows
+// which processes live, so that each stack leaves it as (object, offset). It
+// knows no names, containers or uploads.
+//
+// Two streams come from the kernel: ticks through a BPF ring, and process
+// events (fork, exec, mmap, exit) through perf rings, one a CPU. Both carry
+// CLOCK_MONOTONIC times. They are read together at every poll and replayed in
+// the order of their times, so that each tick meets the mappings its process
+// had at that moment, even of a process that has ended since.
+package profiler
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/cilium/ebpf/ringbuf"
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sys/unix"
+
+	"github.com/fleetprof/fleetprof/bpf"
+	"github.com/fleetprof/fleetprof/internal/procfs"
+	"github.com/fleetprof/fleetprof/sample"
+)
+
+// Sink takes what the profiler makes. Its methods are called from Run's
+// goroutine, one at a time; they must be quick.
+type Sink interface {
+	Sample(*sample.Sample)
+	// Lost says that n more ticks have happened of which nothing else is known.
+	Lost(n uint64)
+}
+
+// Options say what to sample and where it goes. All fields are needed.
+type Options struct {
+	// Frequency is ticks per second and CPU.
+	Frequency int
+	Event     Event
+	RingBytes int
+	// CgroupSubsystem selects the hierarchy of Sample.CgroupID, see
+	// bpf.Options.
+	CgroupSubsystem int
+	Proc            procfs.FS
+	Sink            Sink
+	Logger          *slog.Logger
+	Registerer      prometheus.Registerer
+}
+
+const (
+	// pollEvery is how long ticks and events wait in their rings. A file of a
+	// process that has ended within this time may be gone with it.
+	pollEvery = 50 * time.Millisecond
+	// settle is how far behind now the replay stays, in nanoseconds: an event
+	// is stamped a moment before it becomes visible in its ring.
+	settle = 5e6
+	// houseEvery is how often CPUs, ended processes and losses are looked at.
+	houseEvery = time.Second
+)
+
+// Profiler is the sampler at work. Run may be called once; Close and Files are
+// safe for concurrent use with it.
+type Profiler struct {
+	opts      Options
+	log       *slog.Logger
+	stats     *stats
+	sampler   *bpf.Sampler
+	ring      *ringbuf.Reader
+	cpus      *cpus
+	processes *processes
+	files     *Files
+	kernel    *kernelCollector
+
+	ticks  []sample.Raw
+	events []event
+	record ringbuf.Record
+	lost   uint64 // already handed to the sink
+}
+
+// New loads the sampler and opens its events on every online CPU; nothing is
+// sampled before Run. An error that a user can do something about is, or
+// wraps, a *bpf.Unsupported.
+func New(opts Options) (_ *Profiler, err error) {
+	period, err := Period(opts.Event, opts.Frequency)
+	if err != nil {
+		return nil, err
+	}
+	p := &Profiler{opts: opts, log: opts.Logger, stats: newStats(opts.Registerer)}
+	p.processes = newProcesses(opts.Proc, monotonic, p.stats)
+	p.files = newFiles(opts.Proc, p.stats)
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, p.Close())
+		}
+	}()
+	p.sampler, err = bpf.Load(bpf.Options{RingBytes: opts.RingBytes, CgroupSubsystem: opts.CgroupSubsystem})
+	if err != nil {
+		return nil, err
+	}
+	p.kernel = newKernelCollector(p.sampler)
+	opts.Registerer.MustRegister(p.kernel)
+	if p.ring, err = p.sampler.NewReader(); err != nil {
+		return nil, err
+	}
+	p.cpus = &cpus{online: onlineCPUs, byNo: make(map[int]cpu)}
+	p.cpus.open = func(number int) (cpu, error) {
+		side, err := newSideband(number)
+		if err != nil {
+			return cpu{}, err
+		}
+		tick, err := openTick(number, opts.Event, period, p.sampler.ProgramFD())
+		if err != nil {
+			side.close()
+			return cpu{}, err
+		}
+		return cpu{tick, side}, nil
+	}
+	if err := p.cpus.update(p.drain); err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// Files gives access to the files of sampled objects.
+func (p *Profiler) Files() *Files { return p.files }
+
+// Sampler is the kernel side, for its statistics.
+func (p *Profiler) Sampler() *bpf.Sampler { return p.sampler }
+
+// Run samples until ctx ends and then hands on what is still in the rings.
+func (p *Profiler) Run(ctx context.Context) error {
+	// Events first, then the scan: nothing can happen in between unseen.
+	if err := p.cpus.enableSide(); err != nil {
+		return err
+	}
+	if err := p.processes.scan(); err != nil {
+		return fmt.Errorf("read processes: %w", err)
+	}
+	if err := p.cpus.enableTicks(); err != nil {
+		return err
+	}
+	house := time.Now()
+	for ctx.Err() == nil {
+		if err := p.poll(); err != nil {
+			return err
+		}
+		p.replay(monotonic() - settle)
+		if time.Since(house) >= houseEvery {
+			house = time.Now()
+			p.keepHouse()
+		}
+	}
+	p.cpus.stop()
+	if err := p.poll(); err != nil {
+		return err
+	}
+	p.replay(^uint64(0))
+	p.keepHouse()
+	return nil
+}
+
+// poll reads the ring until pollEvery has passed, then the side-band: every
+// event older than a tick just read is then in hand.
+func (p *Profiler) poll() error {
+	p.ring.SetDeadline(time.Now().Add(pollEvery))
+	for {
+		err := p.ring.ReadInto(&p.record)
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			break
+		}
+		if err != nil {
+			return fmt.Errorf("read ring: %w", err)
+		}
+		raw, err := decodeTick(p.record.RawSample)
+		if err != nil {
+			p.stats.badRecords.Inc()
+			p.log.Error("record dropped", "error", err)
+			continue
+		}
+		p.ticks = append(p.ticks, raw)
+	}
+	for _, c := range p.cpus.byNo {
+		p.drain(c.side)
+	}
+	return nil
+}
+
+func (p *Profiler) drain(s *sideband) {
+	s.drain(func(record []byte) {
+		if e, ok := decodeEvent(record); ok {
+			p.events = append(p.events, e)
+		}
+	})
+}
+
+// replay applies events and hands on samples in the order of their times, up
+// to the horizon; what is younger waits for the next time.
+func (p *Profiler) replay(horizon uint64) {
+	slices.SortStableFunc(p.events, func(a, b event) int { return cmp.Compare(a.time, b.time) })
+	slices.SortStableFunc(p.ticks, func(a, b sample.Raw) int { return cmp.Compare(a.Time, b.Time) })
+	events, ticks := p.events, p.ticks
+	for len(ticks) > 0 && ticks[0].Time <= horizon {
+		for len(events) > 0 && events[0].time <= ticks[0].Time {
+			p.apply(events[0])
+			events = events[1:]
+		}
+		p.handOn(&ticks[0])
+		ticks = ticks[1:]
+	}
+	for len(events) > 0 && events[0].time <= horizon {
+		p.apply(events[0])
+		events = events[1:]
+	}
+	p.events = append(p.events[:0], events...)
+	p.ticks = append(p.ticks[:0], ticks...)
+}
+
+func (p *Profiler) apply(e event) {
+	p.stats.events.Inc()
+	p.processes.apply(e)
+}
+
+func (p *Profiler) handOn(raw *sample.Raw) {
+	if raw.Stop.Truncated() {
+		p.stats.truncated.WithLabelValues(raw.Stop.String()).Inc()
+	}
+	p.stats.samples.Inc()
+	p.opts.Sink.Sample(p.processes.locate(raw, p.files.hold))
+}
+
+// keepHouse does what need not be done at every poll.
+func (p *Profiler) keepHouse() {
+	if err := p.cpus.update(p.drain); err != nil {
+		p.stats.cpuErrors.Inc()
+		p.log.Error("cannot follow CPUs", "error", err)
+	}
+	p.processes.forget(monotonic())
+	p.stats.onlineCPUs.Set(float64(len(p.cpus.byNo)))
+	p.stats.processes.Set(float64(len(p.processes.byPID)))
+	p.stats.objects.Set(float64(p.processes.objects.count()))
+	c, err := p.sampler.Counters()
+	if err != nil {
+		p.log.Error("cannot count lost ticks", "error", err)
+		return
+	}
+	if lost := c.LostRingFull + c.LostScratch; lost > p.lost {
+		p.opts.Sink.Lost(lost - p.lost)
+		p.lost = lost
+	}
+}
+
+// Close ends sampling and takes everything out of the kernel. It is
+// idempotent; call it after Run has returned.
+func (p *Profiler) Close() error {
+	if p.cpus != nil {
+		p.cpus.close()
+	}
+	p.files.close()
+	if p.kernel != nil {
+		p.opts.Registerer.Unregister(p.kernel)
+	}
+	var errs []error
+	if p.ring != nil {
+		errs = append(errs, p.ring.Close())
+	}
+	if p.sampler != nil {
+		errs = append(errs, p.sampler.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// monotonic is CLOCK_MONOTONIC in nanoseconds, the clock of both streams.
+func monotonic() uint64 {
+	var ts unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts); err != nil {
+		panic(err) // cannot happen: the clock is in POSIX
+	}
+	return uint64(ts.Nano())
+}

@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package profiler
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/fleetprof/fleetprof/bpf"
+)
+
+// stats are the room's metrics: what came in, what went out, what was lost.
+type stats struct {
+	samples, badRecords            prometheus.Counter
+	events, lostEvents             prometheus.Counter
+	mapsErrors, fileErrors         prometheus.Counter
+	unknownAddresses, cpuErrors    prometheus.Counter
+	truncated                      *prometheus.CounterVec
+	processes, objects, onlineCPUs prometheus.Gauge
+}
+
+func newStats(reg prometheus.Registerer) *stats {
+	counter := func(name, help string) prometheus.Counter {
+		c := prometheus.NewCounter(prometheus.CounterOpts{Name: "fleetprof_profiler_" + name, Help: help})
+		reg.MustRegister(c)
+		return c
+	}
+	gauge := func(name, help string) prometheus.Gauge {
+		g := prometheus.NewGauge(prometheus.GaugeOpts{Name: "fleetprof_profiler_" + name, Help: help})
+		reg.MustRegister(g)
+		return g
+	}
+	s := &stats{
+		samples:          counter("samples_total", "Samples handed on."),
+		badRecords:       counter("bad_records_total", "Records of the ring that did not keep the treaty."),
+		events:           counter("process_events_total", "Process events read from the perf side-band."),
+		lostEvents:       counter("process_events_lost_total", "Process events the side-band had no room for; all processes are then read again."),
+		mapsErrors:       counter("maps_errors_total", "Processes whose mappings could not be read in full."),
+		fileErrors:       counter("file_errors_total", "Sampled files that could not be opened; their frames have no names."),
+		unknownAddresses: counter("unknown_addresses_total", "User frames outside of every known mapping."),
+		cpuErrors:        counter("cpu_errors_total", "Attempts to follow CPUs coming online or going offline that ended in an error."),
+		processes:        gauge("processes", "Processes known."),
+		objects:          gauge("objects", "Different mapped files known."),
+		onlineCPUs:       gauge("cpus", "CPUs sampled."),
+		truncated: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "fleetprof_profiler_truncated_stacks_total",
+			Help: "User stacks cut before their outermost frame, by reason.",
+		}, []string{"reason"}),
+	}
+	reg.MustRegister(s.truncated)
+	return s
+}
+
+// kernelCollector shows the kernel side's counters.
+type kernelCollector struct {
+	sampler *bpf.Sampler
+	desc    *prometheus.Desc
+	memory  *prometheus.Desc
+}
+
+func newKernelCollector(sampler *bpf.Sampler) *kernelCollector {
+	return &kernelCollector{
+		sampler: sampler,
+		desc: prometheus.NewDesc("fleetprof_bpf_events_total",
+			"What happened to ticks on the kernel side, by outcome.", []string{"event"}, nil),
+		memory: prometheus.NewDesc("fleetprof_bpf_map_bytes",
+			"Kernel memory of all BPF maps.", nil, nil),
+	}
+}
+
+func (k *kernelCollector) Describe(ch chan<- *prometheus.Desc) {
+	ch <- k.desc
+	ch <- k.memory
+}
+
+func (k *kernelCollector) Collect(ch chan<- prometheus.Metric) {
+	c, err := k.sampler.Counters()
+	if err != nil {
+		ch <- prometheus.NewInvalidMetric(k.desc, err)
+		return
+	}
+	for event, n := range map[string]uint64{
+		"tick":               c.Ticks,
+		"lost_ring_full":     c.LostRingFull,
+		"lost_scratch":       c.LostScratch,
+		"kernel_stack_error": c.KernelStackError,
+		"user_regs_error":    c.UserRegsError,
+		"cgroup_error":       c.CgroupError,
+	} {
+		ch <- prometheus.MustNewConstMetric(k.desc, prometheus.CounterValue, float64(n), event)
+	}
+	bytes, err := k.sampler.MapBytes()
+	if err != nil {
+		ch <- prometheus.NewInvalidMetric(k.memory, err)
+		return
+	}
+	ch <- prometheus.MustNewConstMetric(k.memory, prometheus.GaugeValue, float64(bytes))
+}

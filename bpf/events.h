@@ -65,7 +65,7 @@ struct tick {
 	__u32 tid;
 	__u32 cpu;
 	__u32 reserved;
-	char comm[COMM_BYTES];
+	__u8 comm[COMM_BYTES];
 };
 
 _Static_assert(sizeof(struct tick) == 56, "struct tick is part of the treaty");

@@ -46,7 +46,7 @@ type samplerScratch struct {
 		Tid          uint32
 		Cpu          uint32
 		Reserved     uint32
-		Comm         [16]int8
+		Comm         [16]uint8
 	}
 	Frames [1151]uint64
 }
@@ -76,7 +76,7 @@ type samplerTick struct {
 	Tid          uint32
 	Cpu          uint32
 	Reserved     uint32
-	Comm         [16]int8
+	Comm         [16]uint8
 }
 
 type samplerTickFlag uint32

@@ -2,16 +2,18 @@
 
 package bpf
 
-// Tick is the head of a record in the ring, see struct tick in events.h.
+import "unsafe"
+
+// Tick is the head of a record in the ring, see struct tick in events.h. The
+// addresses of the stack follow it.
 type Tick = samplerTick
+
+// TickBytes is the size of a Tick in the ring.
+const TickBytes = int(unsafe.Sizeof(Tick{}))
 
 // The treaty's constants under Go names; events.h says what they mean.
 const (
-	TickBytes        = 56
 	RecordTick       = uint16(samplerRecordKindRECORD_TICK)
 	FlagKernelThread = uint8(samplerTickFlagTICK_KERNEL_THREAD)
 	FlagInKernel     = uint8(samplerTickFlagTICK_IN_KERNEL)
-	MaxKernelFrames  = 127
-	MaxUserFrames    = len(samplerScratch{}.Frames) - MaxKernelFrames
-	StopLast         = uint8(samplerStopSTOP_EXITING)
 )

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"unsafe"
 
 	"github.com/fleetprof/fleetprof/bpf"
 	"github.com/fleetprof/fleetprof/sample"
@@ -27,30 +28,30 @@ func decodeTick(record []byte) (sample.Raw, error) {
 	if len(record) < bpf.TickBytes {
 		return sample.Raw{}, malformed{"length", len(record), bpf.TickBytes}
 	}
-	le := binary.LittleEndian
-	if kind := le.Uint16(record); kind != bpf.RecordTick {
-		return sample.Raw{}, malformed{"kind", int(kind), int(bpf.RecordTick)}
+	var t bpf.Tick
+	copy(unsafe.Slice((*byte)(unsafe.Pointer(&t)), bpf.TickBytes), record)
+	if t.Kind != bpf.RecordTick {
+		return sample.Raw{}, malformed{"kind", int(t.Kind), int(bpf.RecordTick)}
 	}
-	kernel, user := int(le.Uint16(record[4:])), int(le.Uint16(record[6:]))
+	kernel, user := int(t.KernelFrames), int(t.UserFrames)
 	frames := record[bpf.TickBytes:]
 	if want := (kernel + user) * 8; len(frames) < want {
 		return sample.Raw{}, malformed{"length of frames", len(frames), want}
 	}
 	addresses := make([]uint64, kernel+user)
 	for i := range addresses {
-		addresses[i] = le.Uint64(frames[i*8:])
+		addresses[i] = binary.LittleEndian.Uint64(frames[i*8:])
 	}
-	flags := record[3]
-	comm, _, _ := bytes.Cut(record[40:bpf.TickBytes], []byte{0})
+	comm, _, _ := bytes.Cut(t.Comm[:], []byte{0})
 	return sample.Raw{
-		Stop:         sample.Stop(record[2]),
-		KernelThread: flags&bpf.FlagKernelThread != 0,
-		UserInKernel: flags&bpf.FlagInKernel != 0,
-		Time:         le.Uint64(record[8:]),
-		CgroupID:     le.Uint64(record[16:]),
-		PID:          le.Uint32(record[24:]),
-		TID:          le.Uint32(record[28:]),
-		CPU:          le.Uint32(record[32:]),
+		Stop:         sample.Stop(t.Stop),
+		KernelThread: t.Flags&bpf.FlagKernelThread != 0,
+		UserInKernel: t.Flags&bpf.FlagInKernel != 0,
+		Time:         t.TimeNs,
+		CgroupID:     t.CgroupId,
+		PID:          t.Tgid,
+		TID:          t.Tid,
+		CPU:          t.Cpu,
 		Comm:         string(comm),
 		Kernel:       addresses[:kernel:kernel],
 		User:         addresses[kernel:],

@@ -145,6 +145,7 @@ func (p *Profiler) Run(ctx context.Context) error {
 	if err := p.cpus.enableTicks(); err != nil {
 		return err
 	}
+	p.keepHouse()
 	house := time.Now()
 	for ctx.Err() == nil {
 		if err := p.poll(); err != nil {

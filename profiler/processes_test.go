@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package profiler
+
+import (
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/fleetprof/fleetprof/internal/procfs"
+	"github.com/fleetprof/fleetprof/sample"
+)
+
+// newReplay is a profiler without a kernel: what is put into ticks and events
+// is replayed into got. There is no /proc behind it.
+func newReplay(t *testing.T) (p *Profiler, got *recorder) {
+	got = new(recorder)
+	st := newStats(prometheus.NewRegistry())
+	proc := procfs.New(t.TempDir())
+	now := func() uint64 { return 1 }
+	return &Profiler{
+		opts: Options{Sink: got}, stats: st,
+		processes: newProcesses(proc, now, st), files: newFiles(proc, st),
+	}, got
+}
+
+type recorder struct {
+	samples []*sample.Sample
+	lost    uint64
+}
+
+func (r *recorder) Sample(s *sample.Sample) { r.samples = append(r.samples, s) }
+func (r *recorder) Lost(n uint64)           { r.lost += n }
+
+func mapped(time uint64, pid uint32, path string) event {
+	return event{kind: eventMap, time: time, pid: pid,
+		region: mapRecord{start: 0x1000, length: 0x1000, path: path, inode: 1}}
+}
+
+func tick(time uint64, pid uint32) sample.Raw {
+	return sample.Raw{Time: time, PID: pid, User: []uint64{0x1800}, Stop: sample.StopEnd}
+}
+
+// Ticks and events arrive in two heaps and out of order; each tick must meet
+// the program that ran at its time, although the process has ended since.
+func TestReplayMeetsTheProgramOfTheMoment(t *testing.T) {
+	p, got := newReplay(t)
+	p.events = []event{
+		{kind: eventExit, time: 90, pid: 1},
+		{kind: eventExec, time: 50, pid: 1},
+		mapped(51, 1, "/bin/second"),
+		{kind: eventExec, time: 10, pid: 1},
+		mapped(11, 1, "/bin/first"),
+		mapped(12, 1, "/lib/over-it"), // replaces the same range
+		{kind: eventFork, time: 20, pid: 2, parent: 1},
+		mapped(21, 2, "/lib/child"),
+	}
+	p.ticks = []sample.Raw{tick(91, 1), tick(60, 1), tick(11, 1), tick(49, 1), tick(22, 2), tick(200, 1)}
+	p.replay(100)
+
+	type seen struct {
+		time               uint64
+		executable, object string
+	}
+	want := []seen{
+		{11, "first", "/bin/first"},
+		{22, "first", "/lib/child"},
+		{49, "first", "/lib/over-it"},
+		{60, "second", "/bin/second"},
+		{91, "second", "/bin/second"},
+	}
+	if len(got.samples) != len(want) {
+		t.Fatalf("%d samples, want %d: the one beyond the horizon must wait", len(got.samples), len(want))
+	}
+	for i, s := range got.samples {
+		is := seen{s.Time, s.Process.Executable, s.Stack[0].Object.Path}
+		if is != want[i] {
+			t.Errorf("sample %d: %v, want %v", i, is, want[i])
+		}
+	}
+	p.replay(^uint64(0))
+	if n := len(got.samples); n != len(want)+1 {
+		t.Errorf("%d samples after the last replay, want %d", n, len(want)+1)
+	}
+}
+
+func TestUnknownProcessIsNotThrownAway(t *testing.T) {
+	p, got := newReplay(t)
+	p.ticks = []sample.Raw{tick(5, 77)}
+	p.replay(10)
+	if len(got.samples) != 1 || got.samples[0].Stack[0].Object.Kind != sample.Unknown {
+		t.Errorf("got %+v, want one sample with an unknown frame", got.samples)
+	}
+}
+
+func TestStackOfBothSidesWithReturnAddressesAndMarker(t *testing.T) {
+	p, got := newReplay(t)
+	p.events = []event{{kind: eventExec, time: 1, pid: 1}, mapped(2, 1, "/bin/program")}
+	p.ticks = []sample.Raw{{
+		Time: 5, PID: 1, TID: 9, Comm: "worker", UserInKernel: true,
+		Kernel: []uint64{0xffffffff81000010, 0xffffffff81000020},
+		User:   []uint64{0x1800, 0x1900}, Stop: sample.StopFault,
+	}}
+	p.replay(10)
+	s := got.samples[0]
+	program := s.Stack[2].Object
+	want := sample.Stack{
+		{Object: kernelObject, Offset: 0xffffffff81000010},
+		{Object: kernelObject, Offset: 0xffffffff8100001f},
+		{Object: program, Offset: 0x800},
+		{Object: program, Offset: 0x8ff},
+		{Object: markers[sample.StopFault]},
+	}
+	if len(s.Stack) != len(want) {
+		t.Fatalf("stack %v", s.Stack)
+	}
+	for i := range want {
+		if s.Stack[i] != want[i] {
+			t.Errorf("frame %d: %+v, want %+v", i, s.Stack[i], want[i])
+		}
+	}
+	if s.Thread != "worker" || s.TID != 9 || program.Path != "/bin/program" {
+		t.Errorf("sample %+v", s)
+	}
+}
+
+func TestReusedPIDForgetsTheOldProgram(t *testing.T) {
+	p, got := newReplay(t)
+	p.events = []event{
+		{kind: eventExec, time: 1, pid: 1}, mapped(2, 1, "/bin/old"),
+		{kind: eventExit, time: 3, pid: 1},
+		{kind: eventFork, time: 4, pid: 1, parent: 500}, // a parent never seen
+	}
+	p.ticks = []sample.Raw{tick(5, 1)}
+	p.replay(10)
+	if s := got.samples[0]; s.Process.Executable != "" || s.Stack[0].Object.Kind != sample.Unknown {
+		t.Errorf("a new process under an old number got %q, %s", s.Process.Executable, s.Stack[0].Object.Path)
+	}
+}
+
+func TestEndedProcessesAreForgotten(t *testing.T) {
+	p, _ := newReplay(t)
+	p.events = []event{{kind: eventExec, time: 1, pid: 1}, {kind: eventExec, time: 1, pid: 2}, {kind: eventExit, time: 5, pid: 1}}
+	p.replay(10)
+	p.processes.forget(5 + keepExited)
+	if len(p.processes.byPID) != 2 {
+		t.Error("forgotten too early")
+	}
+	p.processes.forget(6 + keepExited)
+	if len(p.processes.byPID) != 1 || p.processes.byPID[2] == nil {
+		t.Errorf("known processes: %v", p.processes.byPID)
+	}
+}

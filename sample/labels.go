@@ -33,3 +33,13 @@ func (l Labels) Each(f func(name, value string)) {
 		}
 	}
 }
+
+// Get is the value of a label, "" if it is absent.
+func (l Labels) Get(name string) (value string) {
+	l.Each(func(n, v string) {
+		if n == name {
+			value = v
+		}
+	})
+	return value
+}

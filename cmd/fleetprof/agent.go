@@ -5,60 +5,154 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/alecthomas/units"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/fleetprof/fleetprof/profiler"
 	"github.com/fleetprof/fleetprof/uploader"
+	"github.com/fleetprof/fleetprof/uploader/dir"
+	"github.com/fleetprof/fleetprof/uploader/server"
 )
 
-// sampling is the flags that say how a host is sampled.
+// sampling is the flags that say how this host is sampled.
 type sampling struct {
-	Frequency int              `help:"Samples per second and CPU. Odd values do not fall into step with timers." short:"F" default:"${frequency}" placeholder:"HZ"`
-	Event     profiler.Event   `help:"What ticks: cpu-clock (a timer, everywhere the same) or cycles (the hardware counter, where there is one)." enum:"cpu-clock,cycles" default:"cpu-clock"`
-	Hostname  string           `help:"Value of the label host_name. Default: the kernel's node name." placeholder:"NAME"`
-	Ring      units.Base2Bytes `help:"Memory for samples on their way from the kernel; a power of two." default:"1MiB" placeholder:"SIZE"`
+	Event    profiler.Event   `help:"What ticks: cpu-clock, a timer that is the same everywhere, or cycles, the hardware counter where there is one." enum:"cpu-clock,cycles" default:"cpu-clock"`
+	Hostname string           `help:"Value of the label host_name. Default: this host's name." placeholder:"NAME"`
+	Ring     units.Base2Bytes `help:"Memory for samples on their way from the kernel, a power of two." default:"1MiB" placeholder:"SIZE"`
 }
 
 // continuous is the flags of sampling that goes on.
 type continuous struct {
 	sampling
-	Window time.Duration `help:"Time that one profile covers." default:"10s"`
+	Frequency int              `help:"Samples per second and CPU. A value that is no round number does not fall into step with timers." short:"F" default:"19" placeholder:"HZ"`
+	Window    time.Duration    `help:"Time that one profile covers." default:"10s"`
+	Queue     units.Base2Bytes `help:"Memory for profiles that a store has not taken yet, for each store." default:"16MiB" placeholder:"SIZE"`
 }
 
+// Validate is called by the flag parser.
 func (c *continuous) Validate() error {
 	if c.Window < time.Second || c.Window > 10*time.Minute {
 		return errors.New("--window must be between 1s and 10m")
 	}
-	return c.sampling.Validate()
+	return c.validate(c.Frequency)
 }
 
-func (s *sampling) Validate() error {
+func (s *sampling) validate(frequency int) error {
 	if ring := int64(s.Ring); ring < 64<<10 || ring > 1<<30 || ring&(ring-1) != 0 {
 		return errors.New("--ring must be a power of two between 64KiB and 1GiB")
 	}
-	_, err := profiler.Period(profiler.CPUClock, s.Frequency)
+	_, err := profiler.Period(profiler.CPUClock, frequency)
 	return err
 }
 
 // agentCommand is `fleetprof agent`.
 type agentCommand struct {
 	continuous
-	Store  []string         `help:"Where profiles go: http(s)://HOST:7171 (a fleetprof server) or dir:PATH. Repeatable." required:"" placeholder:"URL"`
-	Queue  units.Base2Bytes `help:"Memory for profiles a store has not taken yet, per store." default:"16MiB" placeholder:"SIZE"`
-	Listen string           `help:"Address for /metrics, /healthz and /readyz; empty for none." default:"127.0.0.1:7172" placeholder:"ADDRESS"`
+	Store  []string `help:"Where profiles go: http(s)://HOST:7171, a fleetprof server, or dir:PATH. Repeatable." required:"" placeholder:"URL"`
+	Listen string   `help:"Address of /metrics and /healthz; empty for none." default:"127.0.0.1:7172" placeholder:"ADDRESS"`
 }
 
 // Run samples until ctx ends.
 func (c *agentCommand) Run(ctx context.Context, con *console) error {
-	var destinations []uploader.Destination
-	for _, url := range c.Store {
+	destinations := make([]uploader.Destination, len(c.Store))
+	for i, url := range c.Store {
 		d, err := destination(url)
 		if err != nil {
 			return err
 		}
-		destinations = append(destinations, d)
+		destinations[i] = d
 	}
-	return errors.New("x")
+	registry := newRegistry()
+	a, err := newAgent(c.continuous, destinations, registry, con.log)
+	if err != nil {
+		return err
+	}
+	defer a.Close()
+	if c.Listen != "" {
+		stop, err := serveMetrics(c.Listen, registry, con.log)
+		if err != nil {
+			return err
+		}
+		defer stop()
+	}
+	con.log.Info("sampling", "frequency", c.Frequency, "window", c.Window, "stores", c.Store)
+	return a.Run(ctx)
+}
+
+// agent is the pipeline with a clock before and an uploader behind it.
+type agent struct {
+	*pipeline
+	upload *uploader.Uploader
+	every  time.Duration
+	log    *slog.Logger
+	failed prometheus.Counter
+}
+
+func newAgent(c continuous, to []uploader.Destination, reg prometheus.Registerer, log *slog.Logger) (*agent, error) {
+	upload, err := uploader.New(uploader.Options{
+		Destinations: to, QueueBytes: int(c.Queue), Logger: log, Registerer: reg,
+	})
+	if err != nil {
+		return nil, err
+	}
+	p, err := newPipeline(c.sampling, c.Frequency, nil, reg, log)
+	if err != nil {
+		return nil, err
+	}
+	failed := prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "fleetprof_windows_failed_total",
+		Help: "Windows that could not be encoded; their samples are lost.",
+	})
+	reg.MustRegister(failed)
+	return &agent{pipeline: p, upload: upload, every: c.Window, log: log, failed: failed}, nil
+}
+
+// Run samples and uploads until ctx ends. The last window is then cut short,
+// encoded and sent before it returns.
+func (a *agent) Run(ctx context.Context) error {
+	sampled, sent := make(chan error, 1), make(chan error, 1)
+	uploading, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	go func() { sampled <- a.profiler.Run(ctx) }()
+	go func() { sent <- a.upload.Run(uploading) }()
+	tick := time.NewTicker(a.every)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			a.finish()
+		case err := <-sampled:
+			a.finish()
+			stop()
+			return errors.Join(err, <-sent)
+		}
+	}
+}
+
+// finish hands the current window to the uploader.
+func (a *agent) finish() {
+	p, err := a.cut()
+	if err != nil {
+		a.failed.Inc()
+		a.log.Error("window dropped", "error", err)
+		return
+	}
+	a.upload.Enqueue(p)
+}
+
+// destination makes one from what --store says.
+func destination(url string) (uploader.Destination, error) {
+	kind, path, _ := strings.Cut(url, ":")
+	switch kind {
+	case "http", "https":
+		return server.New(url)
+	case "dir":
+		return dir.New(path)
+	}
+	return nil, fmt.Errorf("--store %s: unknown kind of store: use http(s)://HOST:7171 or dir:PATH", url)
 }

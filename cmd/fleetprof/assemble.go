@@ -3,7 +3,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -34,19 +33,25 @@ type pipeline struct {
 	keep       func(sample.Labels) bool
 }
 
+// cgroupsRemembered is more than the containers of any host, ended ones of
+// the last minutes included.
+const cgroupsRemembered = 16384
+
 // newPipeline builds the pipeline; nothing is sampled before profiler.Run.
 // keep says which samples to collect; nil is all.
-func newPipeline(s sampling, keep func(sample.Labels) bool, reg prometheus.Registerer, log *slog.Logger) (*pipeline, error) {
+func newPipeline(s sampling, frequency int, keep func(sample.Labels) bool, reg prometheus.Registerer, log *slog.Logger) (*pipeline, error) {
 	proc := procfs.New("/proc")
 	host, err := s.host()
 	if err != nil {
 		return nil, err
 	}
 	hierarchy, subsystem := cgroups(proc, log)
-	p := &pipeline{keep: keep, collector: window.NewCollector(time.Now())}
-	p.containers = container.New(container.Options{Hierarchy: hierarchy, Proc: proc, Logger: log, Registerer: reg})
+	p := &pipeline{keep: keep}
+	p.containers = container.New(container.Options{
+		FS: proc, Hierarchy: hierarchy, CacheSize: cgroupsRemembered, Logger: log, Registerer: reg,
+	})
 	p.profiler, err = profiler.New(profiler.Options{
-		Frequency:       s.Frequency,
+		Frequency:       frequency,
 		Event:           s.Event,
 		RingBytes:       int(s.Ring),
 		CgroupSubsystem: subsystem,
@@ -58,17 +63,22 @@ func newPipeline(s sampling, keep func(sample.Labels) bool, reg prometheus.Regis
 	if err != nil {
 		return nil, err
 	}
-	p.symbolizer = symbolize.New(symbolize.Options{
+	p.symbolizer, err = symbolize.New(symbolize.Options{
 		Files:      p.profiler.Files(),
-		Kernel:     kernelSymbols(log),
+		Kernel:     kernelSymbols(reg, log),
+		VDSO:       vdso(proc, log),
 		Logger:     log,
 		Registerer: reg,
 	})
+	if err != nil {
+		return nil, errors.Join(err, p.profiler.Close())
+	}
 	p.encoding = window.Encoding{
 		Symbolizer:        p.symbolizer,
 		Host:              host,
-		PeriodNanoseconds: int64(profiler.PeriodNanoseconds(s.Frequency)),
+		PeriodNanoseconds: int64(profiler.PeriodNanoseconds(frequency)),
 	}
+	p.collector = window.NewCollector(time.Now())
 	return p, nil
 }
 
@@ -130,8 +140,10 @@ func cgroups(proc procfs.FS, log *slog.Logger) (container.Hierarchy, int) {
 
 // kernelSymbols reads the kernel's names; nil if it keeps them to itself, so
 // that kernel frames are shown without names.
-func kernelSymbols(log *slog.Logger) *kernel.Symbols {
-	symbols, err := kernel.Load(kernel.Options{})
+func kernelSymbols(reg prometheus.Registerer, log *slog.Logger) *kernel.Symbols {
+	symbols, err := kernel.Open(kernel.Options{
+		Kallsyms: "/proc/kallsyms", Notes: "/sys/kernel/notes", Logger: log, Registerer: reg,
+	})
 	if err != nil {
 		log.Warn("kernel functions have no names", "error", err)
 		return nil
@@ -139,49 +151,11 @@ func kernelSymbols(log *slog.Logger) *kernel.Symbols {
 	return symbols
 }
 
-// agent is the pipeline with a clock and an uploader behind it.
-type agent struct {
-	*pipeline
-	upload sender
-	every  time.Duration
-	log    *slog.Logger
-	failed prometheus.Counter
-}
-
-// sender takes finished profiles.
-type sender interface {
-	Enqueue(sample.Profile)
-	Run(context.Context) error
-}
-
-// Run samples and uploads until ctx ends; the last window is cut short,
-// encoded and sent before it returns.
-func (a *agent) Run(ctx context.Context) error {
-	sampled, sent := make(chan error, 1), make(chan error, 1)
-	uploading, stop := context.WithCancel(context.WithoutCancel(ctx))
-	defer stop()
-	go func() { sampled <- a.profiler.Run(ctx) }()
-	go func() { sent <- a.upload.Run(uploading) }()
-	tick := time.NewTicker(a.every)
-	defer tick.Stop()
-	for {
-		select {
-		case <-tick.C:
-			a.finish()
-		case err := <-sampled:
-			a.finish()
-			stop()
-			return errors.Join(err, <-sent)
-		}
-	}
-}
-
-func (a *agent) finish() {
-	p, err := a.cut()
+// vdso is the image of the vDSO; without it its few functions have no names.
+func vdso(proc procfs.FS, log *slog.Logger) []byte {
+	image, err := profiler.VDSO(proc)
 	if err != nil {
-		a.failed.Inc()
-		a.log.Error("window dropped", "error", err)
-		return
+		log.Warn("vDSO functions have no names", "error", err)
 	}
-	a.upload.Enqueue(p)
+	return image
 }

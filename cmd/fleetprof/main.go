@@ -23,7 +23,7 @@ var version = "development"
 type cli struct {
 	Config  kong.ConfigFlag  `help:"YAML file with the flags' names as keys." placeholder:"FILE"`
 	Log     logOptions       `embed:"" prefix:"log-"`
-	Version kong.VersionFlag `help:"Print the version and exit."`
+	Version kong.VersionFlag `help:"Print the version and exit." env:"-"`
 
 	Run    runCommand    `cmd:"" help:"Agent, store and page in one process: the first run."`
 	Agent  agentCommand  `cmd:"" help:"The daemon: sample this host and upload to one or more stores."`
@@ -52,6 +52,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (code int
 		kong.Vars{"version": version},
 		kong.Writers(stdout, stderr),
 		kong.Exit(func(status int) { code = status }),
+		kong.ValueFormatter(helpWithDefault),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 100}),
 	)
 	if err != nil {
@@ -72,4 +73,14 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (code int
 		return 1
 	}
 	return 0
+}
+
+// helpWithDefault is a flag's help with its default, in words and as the
+// environment variable's name.
+func helpWithDefault(v *kong.Value) string {
+	help := v.Help
+	if v.Default != "" {
+		help += " Default: " + v.Default + "."
+	}
+	return kong.DefaultHelpValueFormatter(&kong.Value{Help: help, Tag: v.Tag, Flag: v.Flag})
 }

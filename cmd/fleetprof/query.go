@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/google/pprof/profile"
+)
+
+// queryCommand is `fleetprof query`.
+type queryCommand struct {
+	Selector string `arg:"" optional:"" help:"Which samples, such as '{process_executable_name=\"nginx\"}'; all if left out."`
+	Server   string `help:"Address of the store." default:"http://127.0.0.1:7171" placeholder:"URL"`
+	Last     string `help:"Time up to now, such as 15m or 24h. Default: 15m." placeholder:"DURATION" xor:"last-from,last-to"`
+	From     string `help:"Begin: RFC 3339, Unix seconds, or now-1h." placeholder:"TIME" xor:"last-from"`
+	To       string `help:"End, written as --from is. Default: now." placeholder:"TIME" xor:"last-to"`
+
+	Top    bool   `help:"Functions by CPU time (the default)." xor:"form"`
+	Folded bool   `help:"One line a stack, outermost first, and its samples." xor:"form"`
+	By     string `help:"CPU time by the values of a label." placeholder:"LABEL" xor:"form"`
+	Output string `help:"Write the merged profile to this file, gzip-compressed pprof." short:"o" type:"path" placeholder:"FILE" xor:"form"`
+	Lines  int    `help:"Rows to print at most." short:"n" default:"40"`
+}
+
+// maxAnswer bounds what a server can make us read, in bytes.
+const maxAnswer = 512 << 20
+
+// Run asks and prints.
+func (c *queryCommand) Run(ctx context.Context, con *console) error {
+	body, err := c.fetch(ctx)
+	if err != nil {
+		return err
+	}
+	if c.Output != "" {
+		if err := writeFile(c.Output, body); err != nil {
+			return fmt.Errorf("write profile: %w", err)
+		}
+		return nil
+	}
+	p, err := profile.ParseData(body)
+	if err != nil {
+		return fmt.Errorf("read answer of %s: %w", c.Server, err)
+	}
+	r, err := newReport(p)
+	if err != nil {
+		return fmt.Errorf("read answer of %s: %w", c.Server, err)
+	}
+	switch {
+	case c.Folded:
+		return r.folded(con.out)
+	case c.By != "":
+		return r.by(con.out, c.By, c.Lines)
+	}
+	return r.top(con.out, c.Lines)
+}
+
+// fetch gets the merged profile from the server.
+func (c *queryCommand) fetch(ctx context.Context) ([]byte, error) {
+	address, err := c.address()
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+	if err != nil {
+		return nil, fmt.Errorf("ask %s: %w", c.Server, err)
+	}
+	answer, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return nil, fmt.Errorf("ask %s: %w; is `fleetprof run` or `fleetprof server` running there? (--server)", c.Server, errors.Unwrap(err))
+	}
+	defer answer.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(answer.Body, maxAnswer))
+	if err != nil {
+		return nil, fmt.Errorf("read answer of %s: %w", c.Server, err)
+	}
+	if answer.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("%s", strings.TrimSpace(string(body[:min(len(body), 4096)])))
+	}
+	return body, nil
+}
+
+func (c *queryCommand) address() (string, error) {
+	base, err := url.Parse(c.Server)
+	if err != nil || base.Host == "" {
+		return "", fmt.Errorf("--server %s: want a URL such as http://127.0.0.1:7171", c.Server)
+	}
+	parameters := url.Values{}
+	for name, value := range map[string]string{"query": c.Selector, "last": c.Last, "from": c.From, "to": c.To} {
+		if value != "" {
+			parameters.Set(name, value)
+		}
+	}
+	base = base.JoinPath("api/v1/pprof")
+	base.RawQuery = parameters.Encode()
+	return base.String(), nil
+}

@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/fleetprof/fleetprof/sample"
+	"github.com/fleetprof/fleetprof/server/store"
+	"github.com/fleetprof/fleetprof/uploader"
+)
+
+// runCommand is `fleetprof run`.
+type runCommand struct {
+	continuous
+	serving
+}
+
+// Run samples and serves until ctx ends.
+func (c *runCommand) Run(ctx context.Context, con *console) error {
+	registry := newRegistry()
+	s, err := newStoreServer(c.serving, registry, con.log)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	a, err := newAgent(c.continuous, []uploader.Destination{local{s.store}}, registry, con.log)
+	if err != nil {
+		return err
+	}
+	defer a.Close()
+
+	// The server outlives the agent, so that the last window is stored.
+	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	served := make(chan error, 1)
+	sampling, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		served <- s.Serve(serving)
+		cancel()
+	}()
+	fmt.Fprintf(con.err, "\n  fleetprof samples this host %d times a second on every CPU.\n"+
+		"  The page is at %s (first profile in %s). Ctrl-C ends it.\n\n", c.Frequency, s.URL(), c.Window)
+	err = a.Run(sampling)
+	stop()
+	return errors.Join(err, <-served)
+}
+
+// local is the store of this process as a destination.
+type local struct{ store *store.Store }
+
+func (l local) String() string { return "local: the store of this process" }
+
+func (l local) Send(ctx context.Context, p sample.Profile) error {
+	err := l.store.Put(ctx, p.Start, p.Start.Add(p.Duration), p.PProf)
+	if errors.Is(err, store.ErrRefused) {
+		return uploader.Permanent{Err: err}
+	}
+	return err
+}

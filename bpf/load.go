@@ -39,9 +39,10 @@ func Load(opts Options) (*Sampler, error) {
 	if err := CheckBTF(); err != nil {
 		return nil, err
 	}
-	// Kernels before 5.11 charge maps to RLIMIT_MEMLOCK; later ones make this
-	// a no-op. Without the right to raise it the load below may still succeed.
-	memlock := rlimit.RemoveMemlock()
+	// Kernels before 5.11 charge maps to RLIMIT_MEMLOCK; on later ones this is
+	// a no-op. Without the right to raise it the load below may still succeed,
+	// and says so if it does not.
+	_ = rlimit.RemoveMemlock()
 
 	spec, err := loadSampler()
 	if err != nil {
@@ -59,7 +60,7 @@ func Load(opts Options) (*Sampler, error) {
 	}
 	s := new(Sampler)
 	if err := spec.LoadAndAssign(&s.objects, nil); err != nil {
-		return nil, explainLoad(err, memlock)
+		return nil, explainLoad(err)
 	}
 	return s, nil
 }
@@ -70,12 +71,13 @@ func kernelStackBytes() uint32 {
 	return uint32(max(16384, os.Getpagesize()))
 }
 
-func explainLoad(err, memlock error) error {
-	switch {
-	case errors.Is(err, unix.EPERM) && memlock != nil:
-		return &Unsupported{"loading BPF programs", "raise the locked-memory limit (ulimit -l unlimited) or run as root", err}
-	case errors.Is(err, unix.EPERM):
-		return &Unsupported{"loading BPF programs", "run as root, or with CAP_BPF and CAP_PERFMON", err}
+func explainLoad(err error) error {
+	if errors.Is(err, unix.EPERM) {
+		return &Unsupported{
+			"loading BPF programs",
+			"run as root, or with CAP_BPF and CAP_PERFMON (before Linux 5.11 also with ulimit -l unlimited)",
+			unix.EPERM,
+		}
 	}
 	return fmt.Errorf("load BPF sampler: %w", err)
 }

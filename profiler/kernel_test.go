@@ -146,7 +146,7 @@ func (r *recorder) ofPID(pid int) (out []*sample.Sample) {
 // amount) and which functions called which; the symbol table says where those
 // lie. A detached sampler or a wrong walk fails here.
 func TestSamplesOfABusyProgram(t *testing.T) {
-	const frequency, seconds = 199, 4
+	const frequency, seconds = 997, 4
 	p, got := newKernelTest(t, frequency, 1<<20)
 	cmd := exec.Command(spin(t), strconv.Itoa(seconds*1000))
 	during(t, p, func() {
@@ -296,7 +296,7 @@ func TestLostTicksAreCounted(t *testing.T) {
 // The number of samples is CPUs × rate × busy share, with the busy share from
 // the kernel's own accounting of idle time.
 func TestSamplesAreBusyTimeTimesRate(t *testing.T) {
-	const frequency = 199
+	const frequency = 997
 	p, got := newKernelTest(t, frequency, 1<<20)
 	var elapsed, idle float64
 	during(t, p, func() {

@@ -35,6 +35,19 @@ const attrBuildID = unix.CBitFieldMaskBit34
 // openTick opens the sampling event of one CPU, not yet enabled. Once it is,
 // the program runs for as long as the descriptor is open. Idle does not tick.
 func openTick(cpu int, event Event, period uint64, programFD int) (int, error) {
+	fd, err := newTick(cpu, event, period)
+	if err != nil {
+		return -1, err
+	}
+	// An ioctl, not a BPF link: links on perf events exist since Linux 5.15.
+	if err := unix.IoctlSetInt(fd, unix.PERF_EVENT_IOC_SET_BPF, programFD); err != nil {
+		unix.Close(fd)
+		return -1, fmt.Errorf("attach sampler to cpu %d: %w", cpu, err)
+	}
+	return fd, nil
+}
+
+func newTick(cpu int, event Event, period uint64) (int, error) {
 	attr := &unix.PerfEventAttr{
 		Type:   unix.PERF_TYPE_SOFTWARE,
 		Config: unix.PERF_COUNT_SW_CPU_CLOCK,
@@ -48,11 +61,6 @@ func openTick(cpu int, event Event, period uint64, programFD int) (int, error) {
 	fd, err := perfEventOpen(attr, cpu)
 	if err != nil {
 		return -1, fmt.Errorf("open %s event on cpu %d: %w", event, cpu, err)
-	}
-	// An ioctl, not a BPF link: links on perf events exist since Linux 5.15.
-	if err := unix.IoctlSetInt(fd, unix.PERF_EVENT_IOC_SET_BPF, programFD); err != nil {
-		unix.Close(fd)
-		return -1, fmt.Errorf("attach sampler to cpu %d: %w", cpu, err)
 	}
 	return fd, nil
 }

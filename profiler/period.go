@@ -7,6 +7,8 @@ import (
 	"os"
 	"strconv"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/fleetprof/fleetprof/bpf"
 )
 
@@ -49,4 +51,17 @@ func nominalHertz() (uint64, error) {
 		Remedy:  "use --event=cpu-clock; without the CPU's nominal frequency cycles cannot be told as time",
 		Err:     err,
 	}
+}
+
+// ProbeEvent tells whether this host can sample by an event.
+func ProbeEvent(event Event) error {
+	period, err := Period(event, 99)
+	if err != nil {
+		return err
+	}
+	fd, err := newTick(0, event, period)
+	if err != nil {
+		return err
+	}
+	return unix.Close(fd)
 }

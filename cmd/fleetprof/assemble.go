@@ -26,7 +26,7 @@ import (
 // profiler → container → window → symbolize → pprof.
 type pipeline struct {
 	profiler   *profiler.Profiler
-	containers *container.Resolver
+	containers *container.Resolver // nil where containers cannot be told apart
 	collector  *window.Collector
 	symbolizer *symbolize.Symbolizer
 	encoding   window.Encoding
@@ -45,11 +45,18 @@ func newPipeline(s sampling, frequency int, keep func(sample.Labels) bool, reg p
 	if err != nil {
 		return nil, err
 	}
-	hierarchy, subsystem := cgroups(proc, log)
+	if err := bpf.CheckBTF(); err != nil {
+		return nil, err
+	}
 	p := &pipeline{keep: keep}
-	p.containers = container.New(container.Options{
-		FS: proc, Hierarchy: hierarchy, CacheSize: cgroupsRemembered, Logger: log, Registerer: reg,
-	})
+	hierarchy, subsystem, err := cgroups(proc)
+	if err != nil {
+		log.Warn("containers cannot be told apart: samples carry no container_id", "error", err)
+	} else {
+		p.containers = container.New(container.Options{
+			FS: proc, Hierarchy: hierarchy, CacheSize: cgroupsRemembered, Logger: log, Registerer: reg,
+		})
+	}
 	p.profiler, err = profiler.New(profiler.Options{
 		Frequency:       frequency,
 		Event:           s.Event,
@@ -88,7 +95,9 @@ func (p *pipeline) Sample(s *sample.Sample) {
 		Executable: s.Process.Executable,
 		PID:        strconv.FormatUint(uint64(s.Process.PID), 10),
 		Thread:     s.Thread,
-		Container:  p.containers.ContainerID(s.CgroupID, s.Process.PID),
+	}
+	if p.containers != nil {
+		labels.Container = p.containers.ContainerID(s.CgroupID, s.Process.PID)
 	}
 	if p.keep == nil || p.keep(labels) {
 		p.collector.Add(s.Stack, labels, 1)
@@ -121,21 +130,18 @@ func (s *sampling) host() (string, error) {
 	return name, nil
 }
 
-// cgroups finds the hierarchy that tells containers apart. Without one,
-// samples have no container_id and all else works.
-func cgroups(proc procfs.FS, log *slog.Logger) (container.Hierarchy, int) {
-	hierarchy, err := container.Detect(proc)
-	if err == nil && hierarchy.V2 {
-		return hierarchy, bpf.CgroupV2
+// cgroups finds the hierarchy that tells containers apart. On an error
+// subsystem is still one that can be sampled.
+func cgroups(proc procfs.FS) (h container.Hierarchy, subsystem int, err error) {
+	h, err = container.Detect(proc)
+	if err != nil || h.V2 {
+		return h, bpf.CgroupV2, err
 	}
-	if err == nil {
-		var subsystem int
-		if subsystem, err = bpf.CgroupSubsystem(hierarchy.Controller); err == nil {
-			return hierarchy, subsystem
-		}
+	subsystem, err = bpf.CgroupSubsystem(h.Controller)
+	if err != nil {
+		return h, bpf.CgroupV2, err
 	}
-	log.Warn("containers cannot be told apart: samples carry no container_id", "error", err)
-	return hierarchy, bpf.CgroupV2
+	return h, subsystem, nil
 }
 
 // kernelSymbols reads the kernel's names; nil if it keeps them to itself, so

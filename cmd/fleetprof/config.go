@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 
 	"github.com/alecthomas/kong"
 	"github.com/goccy/go-yaml"
@@ -74,8 +75,14 @@ func (c *config) Validate(app *kong.Application) error {
 	return nil
 }
 
-// Resolve gives a flag its value from the file; nil where the file is silent.
-// Flags and environment variables go before it.
+// Resolve gives a flag its value from the file; nil where the file is silent
+// or an environment variable speaks: that goes before the file, and the
+// command line before both.
 func (c *config) Resolve(_ *kong.Context, _ *kong.Path, flag *kong.Flag) (any, error) {
+	for _, name := range flag.Envs {
+		if _, set := os.LookupEnv(name); set {
+			return nil, nil
+		}
+	}
 	return c.values[flag.Name], nil
 }

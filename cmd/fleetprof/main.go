@@ -75,12 +75,12 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (code int
 	return 0
 }
 
-// helpWithDefault is a flag's help with its default, in words and as the
-// environment variable's name.
+// helpWithDefault is the help of a flag with its default and the name of its
+// environment variable.
 func helpWithDefault(v *kong.Value) string {
-	help := v.Help
+	shown := *v
 	if v.Default != "" {
-		help += " Default: " + v.Default + "."
+		shown.Help += " Default: " + v.Default + "."
 	}
-	return kong.DefaultHelpValueFormatter(&kong.Value{Help: help, Tag: v.Tag, Flag: v.Flag})
+	return kong.DefaultHelpValueFormatter(&shown)
 }

@@ -18,6 +18,11 @@ type runCommand struct {
 	serving
 }
 
+// Validate is called by the flag parser; both halves have one.
+func (c *runCommand) Validate() error {
+	return errors.Join(c.continuous.Validate(), c.serving.Validate())
+}
+
 // Run samples and serves until ctx ends.
 func (c *runCommand) Run(ctx context.Context, con *console) error {
 	registry := newRegistry()

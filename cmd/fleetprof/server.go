@@ -73,7 +73,7 @@ func newStoreServer(c serving, registry *prometheus.Registry, log *slog.Logger) 
 	if s.store, err = store.Open(c.Data, store.Options{
 		MaxBytes: int64(c.MaxBytes), MaxAge: c.Retention, Logger: log, Registerer: registry,
 	}); err != nil {
-		return nil, fmt.Errorf("%w (--data %s)", err, c.Data)
+		return nil, err
 	}
 	host, _, err := net.SplitHostPort(c.Listen)
 	if err != nil {

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+# Everything one does with this repository. `make help` lists it.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+MAKEFLAGS += --no-builtin-rules
+
+GO      ?= go
+VERSION ?= $(shell git -c safe.directory='*' describe --tags --always --dirty 2>/dev/null || echo unknown)
+
+# What `make run` passes on to fleetprof, such as ARGS='--listen :7171'.
+ARGS ?=
+# What `make bench` and `make fuzz` run: BENCH=Maps, FUZZTIME=10s.
+BENCH    ?= .
+FUZZTIME ?= 60s
+
+# Debian packages. The compiler's version is pinned: the committed BPF objects
+# are its output, byte for byte.
+GENERATE_PACKAGES := clang-16 llvm-16 libbpf-dev linux-libc-dev
+TEST_PACKAGES     := gcc g++ libc6-dev binutils bpftool chromium procps $(GENERATE_PACKAGES)
+BENCH_PACKAGES    := gcc libc6-dev bpftrace linux-perf
+
+# Docker's own containerd.io, where it is installed, must not be replaced.
+ifeq (,$(shell command -v containerd))
+TEST_PACKAGES += containerd runc
+endif
+
+as_root := $(if $(filter 0,$(shell id -u)),,sudo)
+
+.PHONY: help
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## One static binary, ./fleetprof; needs Go only
+	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '-X main.version=$(VERSION)' -o fleetprof ./cmd/fleetprof
+
+.PHONY: run
+run: build ## Build, then start agent, store and web page, as root
+	@if [[ -n "$(as_root)" ]] && ! command -v sudo >/dev/null; then \
+		echo 'fleetprof needs root to load BPF programs: say `make run` as root, or install sudo.' >&2; \
+		exit 1; \
+	fi
+	@exec $(as_root) ./fleetprof run $(ARGS)
+
+.PHONY: generate
+generate: generate-packages ## Compile the BPF programs and their Go side anew
+	$(GO) generate ./bpf
+
+.PHONY: check-generate
+check-generate: generate-packages ## Prove that what generate would write is what is committed
+	@copy=$$(mktemp -d); \
+	trap 'rm -rf "$$copy"' EXIT; \
+	cp -r go.mod go.sum bpf "$$copy"; \
+	(cd "$$copy" && $(GO) generate ./bpf) >"$$copy/log" 2>&1 || { cat "$$copy/log" >&2; exit 1; }; \
+	diff -rq bpf "$$copy/bpf" || { echo 'bpf: generated files differ: run `make generate` and commit.' >&2; exit 1; }
+
+.PHONY: fmt
+fmt: ## Format the Go code
+	gofmt -w .
+
+.PHONY: lint
+lint: ## Format, vet, staticcheck, and the rules of the house
+	@unformatted=$$(gofmt -l .); \
+	[[ -z "$$unformatted" ]] || { echo "not formatted, run \`make fmt\`: $$unformatted" >&2; exit 1; }
+	$(GO) vet ./...
+	$(GO) tool staticcheck ./...
+	$(GO) test -count=1 .
+
+.PHONY: test
+test: test-packages lint check-generate ## Lint and all tests, after installing what they need
+	$(GO) test -race -count=1 ./...
+
+.PHONY: test-root
+test-root: test-packages ## All tests as root, so that none is skipped for want of rights
+	$(GO) test -count=1 $(if $(as_root),-exec '$(as_root) --preserve-env=PATH,HOME',) ./...
+
+.PHONY: test-vm
+test-vm: ## All tests on other kernels, in virtual machines
+	@echo 'test-vm: there are no tests in virtual machines yet.' >&2; exit 1
+
+.PHONY: bench
+bench: bench-packages ## All benchmarks, one after the other; BENCH=regexp
+	$(GO) test -p 1 -run '^$$' -bench '$(BENCH)' \
+		$$(grep -rl --include='*_test.go' '^func Benchmark' . | xargs -n 1 dirname | sort -u)
+
+.PHONY: fuzz
+fuzz: ## Each fuzz test for FUZZTIME (60s)
+	@grep -ro --include='*_test.go' '^func Fuzz[A-Za-z0-9]*' . | sort | while IFS=: read -r file name; do \
+		echo "$${file%/*} $${name#func }"; \
+		$(GO) test -run '^$$' -fuzz "^$${name#func }\$$" -fuzztime '$(FUZZTIME)' "$${file%/*}"; \
+	done
+
+.PHONY: generate-packages test-packages bench-packages
+generate-packages:
+	@.ci/install $(GENERATE_PACKAGES)
+test-packages:
+	@.ci/install $(TEST_PACKAGES)
+bench-packages:
+	@.ci/install $(BENCH_PACKAGES)

@@ -135,7 +135,7 @@ type burner struct {
 
 // burners compiles and starts a C program with frame pointers, a Go program
 // and a shell loop.
-func burners(t *testing.T) []*burner {
+func burners(t testing.TB) []*burner {
 	t.Helper()
 	dir := t.TempDir()
 	for _, build := range [][]string{
@@ -156,7 +156,7 @@ func burners(t *testing.T) []*burner {
 }
 
 // bashFunctions are the functions bash exports to its loadable builtins.
-func bashFunctions(t *testing.T) (names []string) {
+func bashFunctions(t testing.TB) (names []string) {
 	t.Helper()
 	path, err := exec.LookPath("bash")
 	if err != nil {

@@ -101,7 +101,7 @@ func webPage(t *testing.T, url string) {
 
 // freeAddress is a port nobody listens on, for programs that cannot say which
 // one they chose.
-func freeAddress(t *testing.T) string {
+func freeAddress(t testing.TB) string {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Asking the server.
+
+/** Longest text of an error that is shown, in UTF-16 units. */
+const LONGEST_ERROR = 1000;
+/** A query may take the server 30 s; longer means that nobody answers. */
+const TIMEOUT_MS = 45_000;
+
+/**
+ * @param {string} path
+ * @param {URLSearchParams} parameters
+ * @param {AbortSignal} signal ends the request; the promise then rejects with
+ *   an AbortError
+ * @throws {Error} with one sentence for people, the server's own if it gave one
+ */
+async function get(path, parameters, signal) {
+  const limit = AbortSignal.timeout(TIMEOUT_MS);
+  try {
+    const response = await fetch(`${path}?${parameters}`, { signal: AbortSignal.any([signal, limit]) });
+    if (!response.ok) throw new Error(await sentence(response));
+    return await response.json();
+  } catch (error) {
+    if (limit.aborted) throw new Error(`The server did not answer within ${TIMEOUT_MS / 1000} s.`, { cause: error });
+    if (error instanceof TypeError) throw new Error("The server cannot be reached.", { cause: error });
+    if (error instanceof SyntaxError) throw new Error(`The answer of ${path} is not JSON.`, { cause: error });
+    throw error;
+  }
+}
+
+/** The sentence in an answer that reports an error. */
+async function sentence(response) {
+  const text = await response.text();
+  try {
+    const { error } = JSON.parse(text);
+    if (typeof error === "string" && error !== "") return error.slice(0, LONGEST_ERROR);
+  } catch {
+    // Not from our server but from a proxy before it: the status must do.
+  }
+  return `The server answered ${response.status} ${response.statusText}.`;
+}
+
+/** The flame graph, as parseProfile reads it. */
+export function getFlameGraph(parameters, by, signal) {
+  const all = new URLSearchParams(parameters);
+  if (by !== "") all.set("by", by);
+  return get("/api/v1/flamegraph", all, signal);
+}
+
+/** The names of all labels of the selected data. */
+export async function getLabels(parameters, signal) {
+  return strings(await get("/api/v1/labels", parameters, signal));
+}
+
+/** The values of one label in the selected data. */
+export async function getLabelValues(name, parameters, signal) {
+  return strings(await get(`/api/v1/labels/${encodeURIComponent(name)}/values`, parameters, signal));
+}
+
+function strings({ data }) {
+  if (!Array.isArray(data)) throw new Error("The server answered without a list.");
+  return data.map(String);
+}
+
+/** Address of the selected data as pprof, for `go tool pprof` too. */
+export function pprofURL(parameters) {
+  return new URL(`/api/v1/pprof?${parameters}`, location.href).href;
+}

@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package server sends profiles to a fleetprof server:
+// POST /api/v1/profiles with the gzip pprof as it is.
+package server
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/fleetprof/fleetprof/sample"
+	"github.com/fleetprof/fleetprof/uploader"
+)
+
+const (
+	path = "/api/v1/profiles"
+	// timeout bounds one attempt, the answer included.
+	timeout = 20 * time.Second
+	// reasonBytes bounds how much of an answer goes into an error.
+	reasonBytes = 512
+)
+
+// Destination is one server. It is safe for concurrent use.
+type Destination struct {
+	base   *url.URL
+	client *http.Client
+}
+
+// New takes the address of a server, http(s)://host:7171 with an optional path
+// before /api/v1, and user:password@ for a proxy that asks for them. It connects
+// only when something is sent.
+func New(address string) (*Destination, error) {
+	u, err := url.Parse(address)
+	if err != nil {
+		return nil, fmt.Errorf("parse store address: %w", redacted(err))
+	}
+	if u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.RawQuery != "" || u.Fragment != "" {
+		return nil, fmt.Errorf("parse store address %q: want http://HOST:PORT or https://HOST:PORT", u.Redacted())
+	}
+	transport := http.DefaultTransport.(*http.Transport).Clone() // proxies from the environment
+	transport.MaxConnsPerHost = 2
+	return &Destination{
+		base: u,
+		client: &http.Client{
+			Transport: transport,
+			Timeout:   timeout,
+			// A redirected POST becomes a GET, which stores nothing.
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		},
+	}, nil
+}
+
+// redacted takes the address, which may have a password in it, off an error.
+func redacted(err error) error {
+	var u *url.Error
+	if errors.As(err, &u) {
+		return u.Err
+	}
+	return err
+}
+
+// String gives the address without the password.
+func (d *Destination) String() string { return d.base.Redacted() }
+
+// Send posts one profile. The server recognises what it has stored before, so
+// sending again is safe.
+func (d *Destination) Send(ctx context.Context, p sample.Profile) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, d.base.JoinPath(path).String(), bytes.NewReader(p.PProf))
+	if err != nil {
+		return fmt.Errorf("send profile to %v: %w", d, redacted(err))
+	}
+	req.Header.Set("Content-Type", "application/octet-stream")
+	req.Header.Set("User-Agent", "fleetprof")
+	resp, err := d.client.Do(req)
+	if err != nil {
+		return fmt.Errorf("send profile to %v: %w", d, redacted(err))
+	}
+	defer resp.Body.Close()
+	text, _ := io.ReadAll(io.LimitReader(resp.Body, reasonBytes)) // what is there will do
+	if resp.StatusCode >= 200 && resp.StatusCode < 300 {
+		return nil
+	}
+	err = fmt.Errorf("send profile to %v: %s: %q", d, resp.Status, bytes.TrimSpace(text))
+	switch resp.StatusCode {
+	case http.StatusBadRequest, http.StatusRequestEntityTooLarge, http.StatusUnprocessableEntity:
+		return uploader.Permanent{Err: err}
+	}
+	if after, ok := retryAfter(resp.Header.Get("Retry-After"), time.Now()); ok {
+		return uploader.Retry{Err: err, After: after}
+	}
+	return err
+}
+
+// retryAfter reads the header of that name, seconds or a date:
+// RFC 9110, section 10.2.3.
+func retryAfter(value string, now time.Time) (time.Duration, bool) {
+	if seconds, err := strconv.ParseUint(value, 10, 31); err == nil {
+		return time.Duration(seconds) * time.Second, true
+	}
+	date, err := http.ParseTime(value)
+	return max(0, date.Sub(now)), err == nil
+}

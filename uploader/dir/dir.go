@@ -25,7 +25,7 @@ type Destination struct{ path string }
 func New(path string) (*Destination, error) {
 	info, err := os.Stat(path)
 	if err != nil {
-		return nil, fmt.Errorf("open profile directory: %w", err)
+		return nil, fmt.Errorf("open profile directory: %w; make it first", err)
 	}
 	if !info.IsDir() {
 		return nil, fmt.Errorf("open profile directory %s: it is not a directory", path)

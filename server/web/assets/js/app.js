@@ -26,6 +26,8 @@ import { encodePath, resolvePath } from "./zoompath.js";
 /** Parts of the state that other data belongs to. */
 const DATA_KEYS = ["query", "last", "from", "to", "by"];
 const NOTE_MS = 2500;
+/** Between two looks for the first data. */
+const WAIT_MS = 2000;
 
 export class App {
   constructor() {
@@ -200,12 +202,16 @@ export class App {
     }
   }
 
-  /** The next refresh by itself, unless nobody looks. */
+  /**
+   * The next refresh by itself, unless nobody looks: on demand, and while there
+   * is no data yet, as right after the start.
+   */
   #schedule() {
     clearTimeout(this.timer);
-    if (this.state.auto === "" || this.state.last === "" || document.hidden) return;
+    const waiting = this.profile !== null && this.profile.total <= 0;
+    if ((this.state.auto === "" && !waiting) || this.state.last === "" || document.hidden) return;
     if (document.body.getAttribute("aria-busy") === "true") return;
-    this.timer = setTimeout(() => this.load(), refreshInterval(this.state.last));
+    this.timer = setTimeout(() => this.load(), waiting ? WAIT_MS : refreshInterval(this.state.last));
   }
 
   #filterTo(value) {

@@ -81,7 +81,7 @@ export function showEmpty(root, profile, query, actions) {
   const { from, to, oldest, newest } = profile;
   root.replaceChildren(element("p", {}, `No samples between ${formatRange(from, to).replace(" – ", " and ")}.`));
   if (!(newest > 0)) {
-    root.append(element("p", {}, "Nothing is stored yet. The first data arrives about 10 seconds after an agent starts."));
+    root.append(element("p", {}, "Nothing is stored yet. The first data arrives about 10 seconds after an agent starts; this page shows it by itself."));
     return;
   }
   const overlaps = newest >= from && oldest <= to;

@@ -20,33 +20,48 @@ const onlinePath = "/sys/devices/system/cpu/online"
 type cpu struct {
 	tick int
 	side *sideband
+	// ran is how long the tick event had been running when it was last looked
+	// at, in nanoseconds.
+	ran uint64
 }
 
-func (c cpu) close() {
+// stalled tells whether the events have ended: the kernel takes them off a CPU
+// that goes offline and does not revive them when it comes back. It must not be
+// asked twice within a moment.
+func (c *cpu) stalled() bool {
+	ran, err := runningTime(c.tick)
+	if err != nil || ran == c.ran {
+		return true
+	}
+	c.ran = ran
+	return false
+}
+
+func (c *cpu) close() {
 	unix.Close(c.tick)
 	c.side.close()
 }
 
 // cpus keeps the events of all online CPUs. Not safe for concurrent use.
 type cpus struct {
-	open    func(number int) (cpu, error)
+	open    func(number int) (*cpu, error)
 	online  func() ([]int, error)
-	byNo    map[int]cpu
+	byNo    map[int]*cpu
 	enabled bool
 }
 
 func onlineCPUs() ([]int, error) { return procfs.ReadCPUList(onlinePath) }
 
 // update opens events on CPUs that came online and closes those of CPUs that
-// went: the kernel does not revive the events of a CPU that comes back. drain
-// is called before a CPU's events are closed.
+// went, even if they came back since. drain is called before a CPU's events are
+// closed.
 func (c *cpus) update(drain func(*sideband)) error {
 	online, err := c.online()
 	if err != nil {
 		return err
 	}
 	for number, open := range c.byNo {
-		if !slices.Contains(online, number) {
+		if !slices.Contains(online, number) || (c.enabled && open.stalled()) {
 			drain(open.side)
 			open.close()
 			delete(c.byNo, number)

@@ -53,6 +53,8 @@ func newTick(cpu int, event Event, period uint64) (int, error) {
 		Config: unix.PERF_COUNT_SW_CPU_CLOCK,
 		Sample: period,
 		Bits:   unix.PerfBitDisabled | unix.PerfBitExcludeIdle | unix.PerfBitExcludeHv,
+
+		Read_format: unix.PERF_FORMAT_TOTAL_TIME_RUNNING,
 	}
 	if event == CPUCycles {
 		attr.Type = unix.PERF_TYPE_HARDWARE
@@ -63,6 +65,17 @@ func newTick(cpu int, event Event, period uint64) (int, error) {
 		return -1, fmt.Errorf("open %s event on cpu %d: %w", event, cpu, err)
 	}
 	return fd, nil
+}
+
+// runningTime is how long an event from newTick has been running, in
+// nanoseconds; on an online CPU it grows, busy or idle.
+func runningTime(fd int) (uint64, error) {
+	var read [2]uint64 // count, time running: perf_event_open(2), "Reading results"
+	raw := unsafe.Slice((*byte)(unsafe.Pointer(&read)), unsafe.Sizeof(read))
+	if _, err := unix.Read(fd, raw); err != nil {
+		return 0, err
+	}
+	return read[1], nil
 }
 
 // enable starts an event.

@@ -108,18 +108,18 @@ func New(opts Options) (_ *Profiler, err error) {
 	if p.ring, err = p.sampler.NewReader(); err != nil {
 		return nil, err
 	}
-	p.cpus = &cpus{online: onlineCPUs, byNo: make(map[int]cpu)}
-	p.cpus.open = func(number int) (cpu, error) {
+	p.cpus = &cpus{online: onlineCPUs, byNo: make(map[int]*cpu)}
+	p.cpus.open = func(number int) (*cpu, error) {
 		side, err := newSideband(number)
 		if err != nil {
-			return cpu{}, err
+			return nil, err
 		}
 		tick, err := openTick(number, opts.Event, period, p.sampler.ProgramFD())
 		if err != nil {
 			side.close()
-			return cpu{}, err
+			return nil, err
 		}
-		return cpu{tick, side}, nil
+		return &cpu{tick: tick, side: side}, nil
 	}
 	if err := p.cpus.update(p.drain); err != nil {
 		return nil, err

@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -192,7 +193,6 @@ func (b *burner) stop(t *testing.T) {
 // not sample, a wrong name, or a window lost at the end fails here.
 func TestRunShowsWhatRuns(t *testing.T) {
 	needRoot(t)
-	before := samplers(t)
 	data := t.TempDir() + "/data"
 	d := start(t, "run", "--frequency=997", "--window=3s", "--data="+data)
 	running := burners(t)
@@ -205,10 +205,9 @@ func TestRunShowsWhatRuns(t *testing.T) {
 	for _, b := range running {
 		b.stop(t)
 	}
+	loaded := d.programs(t)
 	d.interrupt(t)
-	if left := samplers(t) - before; left > 0 {
-		t.Errorf("%d BPF programs left behind", left)
-	}
+	unloaded(t, loaded)
 
 	// Another process answers from what was stored, the last window included.
 	d = start(t, "server", "--data="+data)
@@ -263,26 +262,44 @@ func (b *burner) check(t *testing.T, p *profile.Profile) {
 
 func seconds64(s *profile.Sample) float64 { return float64(s.Value[1]) / 1e9 }
 
-// samplers counts the sampling programs in the kernel.
-func samplers(t *testing.T) (n int) {
+// programs are the ids of the BPF programs a process holds, see proc_pid_fdinfo(5).
+func (d *daemon) programs(t *testing.T) (ids []ebpf.ProgramID) {
 	t.Helper()
-	for id := ebpf.ProgramID(0); ; {
-		var err error
-		id, err = ebpf.ProgramGetNextID(id)
-		if errors.Is(err, os.ErrNotExist) {
-			return n
+	infos, err := filepath.Glob(fmt.Sprintf("/proc/%d/fdinfo/*", d.cmd.Process.Pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range infos {
+		text, _ := os.ReadFile(path) // a descriptor may be closed meanwhile
+		for _, match := range regexp.MustCompile(`(?m)^prog_id:\s*(\d+)$`).FindAllSubmatch(text, -1) {
+			id, err := strconv.ParseUint(string(match[1]), 10, 32)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ids = append(ids, ebpf.ProgramID(id))
 		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		program, err := ebpf.NewProgramFromID(id)
-		if err != nil {
-			continue // ended meanwhile
-		}
-		info, err := program.Info()
-		program.Close()
-		if err == nil && info.Type == ebpf.PerfEvent && info.Name == "sample" {
-			n++
+	}
+	return ids
+}
+
+// unloaded waits until the kernel has freed programs: it does so after a grace
+// period of RCU.
+func unloaded(t *testing.T, ids []ebpf.ProgramID) {
+	t.Helper()
+	if len(ids) == 0 {
+		t.Error("no BPF program was loaded at all")
+	}
+	for _, id := range ids {
+		for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+			left, err := ebpf.NewProgramFromID(id)
+			if errors.Is(err, os.ErrNotExist) {
+				break
+			}
+			left.Close()
+			if time.Now().After(deadline) {
+				t.Errorf("BPF program %d left behind", id)
+				break
+			}
 		}
 	}
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * The treaty: every value that crosses from the kernel side to Go stands here
- * and nowhere else. bpf2go makes the Go types from it; layout_test.go holds
+ * and nowhere else. bpf2go makes the Go types from it; treaty_test.go holds
  * them against the compiled object's BTF. Integers are little-endian, fixed in
  * width, padding is spelled out, numbers are never reused.
  */
@@ -24,7 +24,7 @@ enum record_kind {
 
 /* Why the walk of a user stack ended. sample.Stop is the Go side of it. */
 enum stop {
-	STOP_NONE = 0,	       /* no user stack: kernel thread */
+	STOP_NONE = 0,	       /* no user stack: kernel thread or worker */
 	STOP_END = 1,	       /* outermost frame reached */
 	STOP_FRAME_POINTER = 2, /* the next frame pointer cannot be one */
 	STOP_FAULT = 3,	       /* stack memory could not be read */
@@ -35,7 +35,7 @@ enum stop {
 
 enum tick_flag {
 	TICK_KERNEL_THREAD = 1 << 0,
-	TICK_IN_KERNEL = 1 << 1, /* the tick hit kernel mode */
+	TICK_KERNEL_CUT = 1 << 1, /* the kernel stack may be deeper than MAX_KERNEL_FRAMES */
 };
 
 /* Indexes into the counters map. */
@@ -44,7 +44,7 @@ enum counter {
 	COUNTER_LOST_RING_FULL = 1,    /* ticks for which the ring had no room */
 	COUNTER_LOST_SCRATCH = 2,      /* per-CPU scratch missing: never seen */
 	COUNTER_KERNEL_STACK_ERROR = 3, /* bpf_get_stack() refused: no kernel frames */
-	COUNTER_USER_REGS_ERROR = 4,   /* user registers unreadable: no user frames */
+	COUNTER_KERNEL_WORKER = 4,     /* a process's thread without user registers: io_uring, vhost */
 	COUNTER_CGROUP_ERROR = 5,      /* cgroup unreadable: id 0 */
 	COUNTERS = 6,
 };

@@ -100,7 +100,8 @@ func (s *Sampler) RunTime() (time.Duration, uint64, error) {
 	return stats.Runtime, stats.RunCount, nil
 }
 
-// MapBytes is the kernel memory of all maps, as the kernel accounts for it.
+// MapBytes is the kernel memory of all maps, as the kernel accounts for it. From
+// Linux 5.11 to 6.3 it counts nothing for a ring, whose size is then taken.
 func (s *Sampler) MapBytes() (uint64, error) {
 	var sum uint64
 	for _, m := range []*ebpf.Map{s.objects.Ring, s.objects.Counters, s.objects.Scratch} {
@@ -109,6 +110,9 @@ func (s *Sampler) MapBytes() (uint64, error) {
 			return 0, fmt.Errorf("read BPF map info: %w", err)
 		}
 		bytes, _ := info.Memlock()
+		if info.Type == ebpf.RingBuf {
+			bytes = max(bytes, uint64(info.MaxEntries))
+		}
 		sum += bytes
 	}
 	return sum, nil
@@ -120,7 +124,7 @@ type Counters struct {
 	LostRingFull     uint64 // ticks for which the ring had no room
 	LostScratch      uint64 // ticks without per-CPU scratch memory: never seen
 	KernelStackError uint64 // ticks whose kernel stack could not be taken
-	UserRegsError    uint64 // ticks whose user registers could not be read
+	KernelWorker     uint64 // ticks of kernel workers that are threads of a process
 	CgroupError      uint64 // ticks whose cgroup could not be read
 }
 
@@ -132,7 +136,7 @@ func (s *Sampler) Counters() (Counters, error) {
 		samplerCounterCOUNTER_LOST_RING_FULL:     &c.LostRingFull,
 		samplerCounterCOUNTER_LOST_SCRATCH:       &c.LostScratch,
 		samplerCounterCOUNTER_KERNEL_STACK_ERROR: &c.KernelStackError,
-		samplerCounterCOUNTER_USER_REGS_ERROR:    &c.UserRegsError,
+		samplerCounterCOUNTER_KERNEL_WORKER:      &c.KernelWorker,
 		samplerCounterCOUNTER_CGROUP_ERROR:       &c.CgroupError,
 	} {
 		var perCPU []uint64

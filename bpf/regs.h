@@ -20,6 +20,16 @@ static __always_inline bool in_user_mode(const struct perf_event_context *ctx)
 	return (ctx->cs & 3) == 3; /* requested privilege level */
 }
 
+static __always_inline __u64 code_address(__u64 saved)
+{
+	return saved;
+}
+
+static __always_inline __u64 stack_address(__u64 saved)
+{
+	return saved;
+}
+
 /* arch/x86/include/asm/segment.h */
 #define USER32_CS 0x23
 
@@ -47,6 +57,19 @@ static __always_inline void regs_from_task(const struct pt_regs *saved, struct u
 static __always_inline bool in_user_mode(const struct perf_event_context *ctx)
 {
 	return (ctx->pstate & 0xf) == 0;
+}
+
+/* A saved return address may carry a pointer authentication code in the bits
+ * above the 48 of a user address, Documentation/arch/arm64/pointer-authentication.rst. */
+static __always_inline __u64 code_address(__u64 saved)
+{
+	return saved & ((1ULL << 48) - 1);
+}
+
+/* The top byte of a pointer is the program's to use, tagged-pointers.rst. */
+static __always_inline __u64 stack_address(__u64 saved)
+{
+	return saved & ((1ULL << 56) - 1);
 }
 
 #define PSR_MODE32_BIT 0x10

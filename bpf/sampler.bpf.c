@@ -116,7 +116,8 @@ static __always_inline __u32 kernel_stack(struct perf_event_context *ctx, struct
 	return (__u64)bytes / sizeof(__u64);
 }
 
-/* The registers the task had when it left user mode. */
+/* The registers the task had when it left user mode. A kernel worker that runs
+ * as a thread of a process (io_uring, vhost) never was there: it has none. */
 static __always_inline bool user_regs(struct perf_event_context *ctx, struct task_struct *task,
 				      struct user_regs *regs)
 {
@@ -138,7 +139,7 @@ static __always_inline bool user_regs(struct perf_event_context *ctx, struct tas
 			       regs);
 	}
 	if (regs->pc == 0) {
-		count(COUNTER_USER_REGS_ERROR);
+		count(COUNTER_KERNEL_WORKER);
 		return false;
 	}
 	return true;
@@ -154,7 +155,7 @@ static __always_inline __u32 user_stack(struct scratch *s, __u32 kernel_frames,
 					const struct user_regs *regs)
 {
 	__u64 frame[2]; /* caller's frame pointer, return address */
-	__u64 fp = regs->fp;
+	__u64 fp = stack_address(regs->fp);
 	__u64 floor = regs->sp;
 	__u32 n;
 
@@ -178,9 +179,9 @@ static __always_inline __u32 user_stack(struct scratch *s, __u32 kernel_frames,
 			s->tick.stop = STOP_END;
 			break;
 		}
-		s->frames[kernel_frames + n] = frame[1];
+		s->frames[kernel_frames + n] = code_address(frame[1]);
 		floor = fp + sizeof(frame);
-		fp = frame[0];
+		fp = stack_address(frame[0]);
 	}
 	return n;
 }
@@ -210,6 +211,8 @@ int sample(struct perf_event_context *ctx)
 	__u32 zero = 0, kernel_frames = 0;
 	struct scratch *s;
 
+	if (pid_tgid == 0)
+		return 0; /* idle: hardware counters know no exclude_idle */
 	count(COUNTER_TICKS);
 	s = bpf_map_lookup_elem(&scratch, &zero);
 	if (!s) {
@@ -228,10 +231,11 @@ int sample(struct perf_event_context *ctx)
 	bpf_get_current_comm(s->tick.comm, sizeof(s->tick.comm));
 
 	if (!in_user_mode(ctx)) {
-		s->tick.flags |= TICK_IN_KERNEL;
 		kernel_frames = kernel_stack(ctx, s);
-		if (kernel_frames > MAX_KERNEL_FRAMES)
+		if (kernel_frames >= MAX_KERNEL_FRAMES) {
 			kernel_frames = MAX_KERNEL_FRAMES;
+			s->tick.flags |= TICK_KERNEL_CUT;
+		}
 	}
 	s->tick.kernel_frames = kernel_frames;
 
@@ -240,7 +244,7 @@ int sample(struct perf_event_context *ctx)
 	} else if (BPF_CORE_READ(task, mm) == NULL) {
 		s->tick.stop = STOP_EXITING;
 	} else if (!user_regs(ctx, task, &regs)) {
-		s->tick.stop = STOP_FAULT;
+		s->tick.stop = STOP_NONE;
 	} else if (regs.compat) {
 		s->frames[kernel_frames] = regs.pc;
 		s->tick.user_frames = 1;

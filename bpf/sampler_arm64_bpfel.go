@@ -20,7 +20,7 @@ const (
 	samplerCounterCOUNTER_LOST_RING_FULL     samplerCounter = 1
 	samplerCounterCOUNTER_LOST_SCRATCH       samplerCounter = 2
 	samplerCounterCOUNTER_KERNEL_STACK_ERROR samplerCounter = 3
-	samplerCounterCOUNTER_USER_REGS_ERROR    samplerCounter = 4
+	samplerCounterCOUNTER_KERNEL_WORKER      samplerCounter = 4
 	samplerCounterCOUNTER_CGROUP_ERROR       samplerCounter = 5
 	samplerCounterCOUNTERS                   samplerCounter = 6
 )
@@ -83,7 +83,7 @@ type samplerTickFlag uint32
 
 const (
 	samplerTickFlagTICK_KERNEL_THREAD samplerTickFlag = 1
-	samplerTickFlagTICK_IN_KERNEL     samplerTickFlag = 2
+	samplerTickFlagTICK_KERNEL_CUT    samplerTickFlag = 2
 )
 
 // Names of all BPF objects in the ELF.

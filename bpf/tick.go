@@ -15,5 +15,5 @@ const TickBytes = int(unsafe.Sizeof(Tick{}))
 const (
 	RecordTick       = uint16(samplerRecordKindRECORD_TICK)
 	FlagKernelThread = uint8(samplerTickFlagTICK_KERNEL_THREAD)
-	FlagInKernel     = uint8(samplerTickFlagTICK_IN_KERNEL)
+	FlagKernelCut    = uint8(samplerTickFlagTICK_KERNEL_CUT)
 )

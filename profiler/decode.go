@@ -46,12 +46,11 @@ func decodeTick(record []byte) (sample.Raw, error) {
 	return sample.Raw{
 		Stop:         sample.Stop(t.Stop),
 		KernelThread: t.Flags&bpf.FlagKernelThread != 0,
-		UserInKernel: t.Flags&bpf.FlagInKernel != 0,
+		KernelCut:    t.Flags&bpf.FlagKernelCut != 0,
 		Time:         t.TimeNs,
 		CgroupID:     t.CgroupId,
 		PID:          t.Tgid,
 		TID:          t.Tid,
-		CPU:          t.Cpu,
 		Comm:         string(comm),
 		Kernel:       addresses[:kernel:kernel],
 		User:         addresses[kernel:],

@@ -27,7 +27,7 @@ func encodeTick(t testing.TB, head bpf.Tick, frames ...uint64) []byte {
 
 func testTick() bpf.Tick {
 	tick := bpf.Tick{
-		Kind: bpf.RecordTick, Stop: uint8(sample.StopEnd), Flags: bpf.FlagInKernel,
+		Kind: bpf.RecordTick, Stop: uint8(sample.StopEnd), Flags: bpf.FlagKernelCut,
 		KernelFrames: 2, UserFrames: 3,
 		TimeNs: 1, CgroupId: 2, Tgid: 3, Tid: 4, Cpu: 5,
 	}
@@ -41,8 +41,8 @@ func TestDecodeTick(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := sample.Raw{
-		Time: 1, CgroupID: 2, PID: 3, TID: 4, CPU: 5, Comm: "worker",
-		UserInKernel: true, Stop: sample.StopEnd,
+		Time: 1, CgroupID: 2, PID: 3, TID: 4, Comm: "worker",
+		KernelCut: true, Stop: sample.StopEnd,
 		Kernel: []uint64{10, 11}, User: []uint64{20, 21, 22},
 	}
 	if !reflect.DeepEqual(got, want) {

@@ -5,140 +5,176 @@ package profiler
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
-	"github.com/fleetprof/fleetprof/internal/objfile"
 	"github.com/fleetprof/fleetprof/internal/procfs"
 	"github.com/fleetprof/fleetprof/sample"
 )
 
-// maxFiles bounds the descriptors held for objects of the current window.
-const maxFiles = 512
+const (
+	// maxFiles bounds the descriptors held for objects of the current window.
+	maxFiles = 512
+	// maxOpening bounds the opens under way: one may hang for ever on a file
+	// system that does not answer.
+	maxOpening = 8
+	// maxTries is how many processes are asked for an object in one window.
+	maxTries = 3
+	// openWait is how long Open waits for an open that is under way.
+	openWait = 200 * time.Millisecond
+)
 
 // Files holds the ELF files of sampled objects open from the first sample in a
 // window until that window is encoded: by then the process, its mount
-// namespace, or the file's name may be gone. Safe for concurrent use.
+// namespace, or the file's name may be gone. Files are opened beside the
+// sampling, which never waits for one. Safe for concurrent use.
 type Files struct {
-	proc  procfs.FS
-	stats *stats
+	proc    procfs.FS
+	stats   *stats
+	opening chan struct{} // holds a token for each open under way
 
 	mu     sync.Mutex
 	window uint64
+	closed bool
 	held   map[*sample.Object]*heldFile
 }
 
 // heldFile is an open object, or the reason why it is not.
 type heldFile struct {
+	ready  chan struct{} // closed when file or err is set
 	file   *os.File
 	err    error
 	window uint64 // the last in which it was sampled
+	tries  int
 }
+
+// errTooManyFiles reports a window with more objects than can be held.
+var errTooManyFiles = errors.New("too many different files in one window")
 
 func newFiles(proc procfs.FS, stats *stats) *Files {
-	return &Files{proc: proc, stats: stats, held: make(map[*sample.Object]*heldFile)}
+	return &Files{
+		proc: proc, stats: stats,
+		opening: make(chan struct{}, maxOpening),
+		held:    make(map[*sample.Object]*heldFile),
+	}
 }
 
-// hold opens the object of a region, through the process that runs it.
-func (f *Files) hold(pid uint32, r *region) {
+// hold sees to it that the object of a region is open, through one of the
+// tasks given: the one that runs it, or one that had the same files before.
+func (f *Files) hold(r *region, tasks ...uint32) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if h := f.held[r.object]; h != nil && (h.err == nil || h.window == f.window) {
-		h.window = f.window
-		return
-	}
-	h := &heldFile{window: f.window}
-	if len(f.held) >= maxFiles {
-		h.err = errors.New("too many different files in one window")
-	} else {
-		h.file, h.err = f.open(pid, r)
-	}
-	if h.err != nil {
-		f.stats.fileErrors.Inc()
-		if len(f.held) >= 2*maxFiles {
+	h := f.held[r.object]
+	if h == nil {
+		if f.closed || len(f.held) >= 2*maxFiles {
+			f.stats.fileErrors.Inc()
 			return
 		}
+		h = new(heldFile)
+		f.held[r.object] = h
 	}
-	f.held[r.object] = h
+	if h.window != f.window {
+		h.window, h.tries = f.window, 0
+	}
+	if h.file == nil && h.tries < maxTries && !h.pending() {
+		h.tries++
+		f.start(h, *r, tasks)
+	}
 }
 
-// open tries the link that leads to the mapped file itself whatever has become
-// of its name (proc_pid_map_files(5)), then the path in the process's own
-// root, then in ours; the last two only if the file proves to be the same.
-func (f *Files) open(pid uint32, r *region) (*os.File, error) {
-	exact := f.proc.Path(pid, "map_files", fmt.Sprintf("%x-%x", r.start, r.limit))
-	file, err := openRegular(exact)
-	if err == nil {
-		return file, nil
-	}
-	for _, name := range []string{f.proc.Path(pid, "root") + r.object.Path, r.object.Path} {
-		file, pathErr := openRegular(name)
-		if pathErr != nil {
-			err = errors.Join(err, pathErr)
-			continue
-		}
-		if isObject(file, r.object) {
-			return file, nil
-		}
-		file.Close()
-		err = errors.Join(err, fmt.Errorf("open %s: another file than the one that was mapped", name))
-	}
-	return nil, err
-}
-
-// openRegular opens a file of somebody else's choosing for reading: never
-// blocking on a FIFO, never anything but a regular file.
-func openRegular(name string) (*os.File, error) {
-	file, err := os.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
-	if err != nil {
-		return nil, err
-	}
-	info, err := file.Stat()
-	if err == nil && !info.Mode().IsRegular() {
-		err = &fs.PathError{Op: "open", Path: name, Err: errors.New("not a regular file")}
-	}
-	if err != nil {
-		file.Close()
-		return nil, err
-	}
-	return file, nil
-}
-
-// isObject tells whether a file found by its name is the one that was mapped.
-// Where a file system shows different devices in maps and stat (overlayfs,
-// btrfs) the answer is no: no name is better than a wrong one.
-func isObject(file *os.File, o *sample.Object) bool {
-	var st unix.Stat_t
-	if err := unix.Fstat(int(file.Fd()), &st); err != nil {
+// pending tells whether an open is under way.
+func (h *heldFile) pending() bool {
+	if h.ready == nil {
 		return false
 	}
-	if o.BuildID != "" {
-		elf, err := objfile.Open(file, st.Size)
-		return err == nil && elf.BuildID() == o.BuildID
+	select {
+	case <-h.ready:
+		return false
+	default:
+		return true
 	}
-	return st.Ino == o.Inode && st.Dev == o.Device
+}
+
+// start opens in a goroutine of its own. f.mu is held.
+func (f *Files) start(h *heldFile, r region, tasks []uint32) {
+	if len(f.held) > maxFiles {
+		f.fail(h, errTooManyFiles)
+		return
+	}
+	select {
+	case f.opening <- struct{}{}:
+	default:
+		f.fail(h, errors.New("other files take too long to open"))
+		return
+	}
+	h.ready = make(chan struct{})
+	go func() {
+		file, err := f.open(tasks, &r)
+		<-f.opening
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		if file != nil && f.held[r.object] != h { // given up meanwhile
+			file.Close()
+			file, err = nil, os.ErrClosed
+		}
+		h.file = file
+		if err != nil {
+			f.fail(h, err)
+		}
+		close(h.ready)
+	}()
+}
+
+func (f *Files) fail(h *heldFile, err error) {
+	h.err = err
+	f.stats.fileErrors.Inc()
 }
 
 // Open gives a descriptor of its own for an object sampled in the current
 // window or in one not yet closed; the caller closes it.
 func (f *Files) Open(o *sample.Object) (*os.File, error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	h := f.held[o]
+	h := f.get(o)
 	if h == nil {
 		return nil, fmt.Errorf("open %s: not sampled in this window", o.Path)
 	}
-	if h.err != nil {
-		return nil, h.err
+	f.await(h)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch {
+	case h.file != nil:
+	case h.err != nil:
+		return nil, fmt.Errorf("open %s: %w", o.Path, h.err)
+	default:
+		return nil, fmt.Errorf("open %s: %w", o.Path, os.ErrDeadlineExceeded)
 	}
 	fd, err := unix.FcntlInt(h.file.Fd(), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("duplicate descriptor of %s: %w", o.Path, err)
 	}
 	return os.NewFile(uintptr(fd), o.Path), nil
+}
+
+func (f *Files) get(o *sample.Object) *heldFile {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.held[o]
+}
+
+// await returns when an open has ended, or has taken too long.
+func (f *Files) await(h *heldFile) {
+	f.mu.Lock()
+	ready := h.ready
+	f.mu.Unlock()
+	if ready == nil {
+		return
+	}
+	select {
+	case <-ready:
+	case <-time.After(openWait):
+	}
 }
 
 // NextWindow says that samples from now on belong to a new window and returns
@@ -149,20 +185,32 @@ func (f *Files) NextWindow() (encoded func()) {
 	defer f.mu.Unlock()
 	ending := f.window
 	f.window++
-	return func() { f.closeUpTo(ending) }
-}
-
-func (f *Files) closeUpTo(window uint64) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	for o, h := range f.held {
-		if h.window < window || (h.window == window && h.err != nil) {
-			delete(f.held, o)
-			if h.file != nil {
-				h.file.Close()
+	return func() {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		for o, h := range f.held {
+			if h.window < ending {
+				f.drop(o, h)
 			}
 		}
 	}
 }
 
-func (f *Files) close() { f.closeUpTo(^uint64(0)) }
+// drop forgets an object; an open under way closes its file by itself.
+func (f *Files) drop(o *sample.Object, h *heldFile) {
+	delete(f.held, o)
+	if h.file != nil {
+		h.file.Close()
+		h.file = nil
+		h.err = os.ErrClosed
+	}
+}
+
+func (f *Files) close() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.closed = true
+	for o, h := range f.held {
+		f.drop(o, h)
+	}
+}

@@ -89,7 +89,8 @@ func TestAFileStaysReadableAfterItsNameAndItsProcess(t *testing.T) {
 	}
 	r := text(t, pid, path)
 	f := testFiles(t)
-	f.hold(pid, r)
+	f.hold(r, pid)
+	f.await(f.get(r.object))
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
@@ -119,7 +120,7 @@ func TestAReplacedFileIsNotMistakenForTheOld(t *testing.T) {
 	}
 	exact := unix.Access(procfs.New("/proc").Path(pid, "map_files"), unix.R_OK) == nil && os.Geteuid() == 0
 	f := testFiles(t)
-	f.hold(pid, r)
+	f.hold(r, pid)
 	got, err := content(t, f, r.object)
 	if got == "another program" {
 		t.Fatal("the new file was taken for the old one")
@@ -133,24 +134,66 @@ func TestAReplacedFileIsNotMistakenForTheOld(t *testing.T) {
 	f = testFiles(t)
 	gone := *r
 	gone.object = &sample.Object{Path: path, Device: r.object.Device, Inode: r.object.Inode}
-	f.hold(1<<30, &gone)
+	f.hold(&gone, 1<<30)
 	if got, err := content(t, f, gone.object); err == nil {
 		t.Errorf("got %d bytes of another file", len(got))
 	}
 }
 
-// The path is the sampled program's choice: it must not make us wait or read
-// from something that is no file.
-func TestOnlyRegularFilesAreOpened(t *testing.T) {
-	fifo := filepath.Join(t.TempDir(), "fifo")
+// The path is the sampled program's choice: nothing may happen to what it leads
+// to, and it must not lead out of the program's own root.
+func TestOnlyStoredFilesInsideTheRootAreOpened(t *testing.T) {
+	root := t.TempDir()
+	fifo := filepath.Join(root, "fifo")
 	if err := unix.Mkfifo(fifo, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for _, path := range []string{fifo, "/dev/zero", t.TempDir(), "/nowhere"} {
-		if file, err := openRegular(path); err == nil {
-			file.Close()
-			t.Errorf("opened %s", path)
+	secret := filepath.Join(t.TempDir(), "secret")
+	inside := filepath.Join(root, "inside")
+	for _, path := range []string{secret, inside} {
+		if err := os.WriteFile(path, []byte("text"), 0o600); err != nil {
+			t.Fatal(err)
 		}
+	}
+	for name, target := range map[string]string{"out": secret, "up": "../../../../.." + secret, "in": "/inside"} {
+		if err := os.Symlink(target, filepath.Join(root, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	object := func(path, file string) *sample.Object {
+		var st unix.Stat_t
+		if err := unix.Stat(file, &st); err != nil {
+			t.Fatal(err)
+		}
+		return &sample.Object{Path: path, Device: st.Dev, Inode: st.Ino}
+	}
+	for _, c := range []struct {
+		root string
+		o    *sample.Object
+		ok   bool
+	}{
+		{root, object("/inside", inside), true},
+		{root, object("/in", inside), true},
+		{root, object("/out", secret), false},
+		{root, object("/up", secret), false},
+		{root, object("/fifo", fifo), false},
+		{root, object("/", root), false},
+		{"/", object("/dev/zero", "/dev/zero"), false},
+		{"/", object("/proc/version", "/proc/version"), false},
+		{"/", object("/proc/self/exe", "/proc/self/exe"), false},
+	} {
+		file, err := openIn(c.root, c.o)
+		if (err == nil) != c.ok {
+			t.Errorf("%s in %s: %v", c.o.Path, c.root, err)
+		}
+		if err == nil {
+			file.Close()
+		}
+	}
+	// A writer that waits at the FIFO must not have been let through.
+	if fd, err := unix.Open(fifo, unix.O_WRONLY|unix.O_NONBLOCK, 0); err == nil {
+		unix.Close(fd)
+		t.Error("the FIFO has a reader")
 	}
 }
 
@@ -167,7 +210,9 @@ func TestHeldFilesAreBounded(t *testing.T) {
 		if err := unix.Stat(path, &st); err != nil {
 			t.Fatal(err)
 		}
-		f.hold(self, &region{object: &sample.Object{Path: path, Device: st.Dev, Inode: st.Ino}})
+		o := &sample.Object{Path: path, Device: st.Dev, Inode: st.Ino}
+		f.hold(&region{object: o}, self)
+		f.await(f.get(o))
 	}
 	open := 0
 	for _, h := range f.held {

@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"sync"
 	"testing"
@@ -170,6 +171,9 @@ func TestSamplesOfABusyProgram(t *testing.T) {
 	chain := []string{"inner", "middle", "outer", "main"}
 	whole := 0
 	for _, s := range samples {
+		if beforeExec(s) {
+			continue
+		}
 		if s.Process.Executable != "spin" || s.Thread != "spin" {
 			t.Fatalf("sample of %q, thread %q", s.Process.Executable, s.Thread)
 		}
@@ -181,6 +185,12 @@ func TestSamplesOfABusyProgram(t *testing.T) {
 	if whole < len(samples)*9/10 {
 		t.Errorf("%d of %d stacks have %v", whole, len(samples), chain)
 	}
+}
+
+// beforeExec tells whether a process was still this test when it was sampled,
+// or had no program at all: the old one gone and the new one not yet mapped.
+func beforeExec(s *sample.Sample) bool {
+	return s.Process.Executable == "profiler.test" || s.Process.Executable == ""
 }
 
 // hasChain tells whether functions of the binary follow each other in a stack.
@@ -216,25 +226,27 @@ func TestProcessesShorterThanAPoll(t *testing.T) {
 			mine[uint32(cmd.Process.Pid)] = true
 		}
 	})
-	var inProgram, named int
+	var inProgram, named, unknown int
 	start, end := extent(t, spin(t), "inner")
 	for _, s := range got.samples {
-		if !mine[s.Process.PID] || s.Process.Executable == "profiler.test" {
-			continue // between fork and exec it is this test
+		if !mine[s.Process.PID] || beforeExec(s) {
+			continue
 		}
 		inProgram++
-		for _, loc := range s.Stack {
-			if loc.Object.Path == spin(t) && loc.Offset >= start && loc.Offset < end {
-				named++
-				break
-			}
+		if slices.ContainsFunc(s.Stack, func(loc sample.Location) bool {
+			return loc.Object.Path == spin(t) && loc.Offset >= start && loc.Offset < end
+		}) {
+			named++
+		}
+		if slices.ContainsFunc(s.Stack, func(loc sample.Location) bool { return loc.Object.Kind == sample.Unknown }) {
+			unknown++
 		}
 	}
-	if inProgram < 300 {
-		t.Errorf("%d samples of 40 processes with 30 ms each at 499 Hz, want about 600", inProgram)
+	if named < 300 {
+		t.Errorf("%d samples in the function of 40 processes, 30 ms each at 499 Hz, want about 600", named)
 	}
-	if named < inProgram*9/10 {
-		t.Errorf("%d of %d samples located in the program's function", named, inProgram)
+	if unknown > inProgram/10 {
+		t.Errorf("%d of %d samples have frames in no known object", unknown, inProgram)
 	}
 }
 

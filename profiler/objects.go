@@ -16,6 +16,8 @@ import (
 var (
 	kernelObject  = &sample.Object{Kind: sample.Kernel, Path: "[kernel.kallsyms]"}
 	unknownObject = &sample.Object{Kind: sample.Unknown, Path: "[unknown]"}
+	// kernelCutObject marks where frames of the kernel are missing.
+	kernelCutObject = &sample.Object{Kind: sample.Marker, Path: "[truncated: kernel stack too deep]"}
 )
 
 // markers are the objects of the remarks that close a cut stack.

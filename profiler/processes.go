@@ -3,7 +3,11 @@
 package profiler
 
 import (
+	"errors"
 	"path"
+	"slices"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/fleetprof/fleetprof/internal/procfs"
 	"github.com/fleetprof/fleetprof/sample"
@@ -13,20 +17,29 @@ import (
 type process struct {
 	executable string
 	regions    regions
+	// shared says that a child or parent has the same regions: they must not be
+	// changed in place.
+	shared bool
+	// parent is the process that this one was forked from, 0 if unknown.
+	parent uint32
 	// since is when the process was read from /proc: older events are already
 	// in what was read. 0 for a process known from events alone.
 	since uint64
-	// named says that executable is final; after an exec the first mapping
-	// names it (load_elf_binary maps the program before its interpreter).
+	// asked is when /proc was last asked.
+	asked uint64
+	// named says that executable is final; after an exec the first file that is
+	// mapped names it (load_elf_binary maps the program before its interpreter).
+	// Until then it is what the process was before.
 	named bool
-	// exited is when its last event came, 0 while it lives.
+	// exited is when the main thread ended or was last seen running after that,
+	// 0 while it lives. Other threads may go on without it.
 	exited uint64
 	// stale says that events were lost, so that /proc must be asked again.
 	stale bool
 }
 
-// keepExited is how long an ended process stays known, in nanoseconds: its
-// last ticks may fall after the exit event, when its name is still wanted.
+// keepExited is how long a process stays known after its main thread has ended
+// and no thread of it was sampled, in nanoseconds.
 const keepExited = 2e9
 
 // refreshEvery bounds how often a process with an address nobody told us of is
@@ -55,30 +68,31 @@ func (p *processes) scan() error {
 		return err
 	}
 	for _, pid := range pids {
-		p.read(pid)
+		if known := p.read(pid); known != nil && len(known.regions) > 0 {
+			p.byPID[pid] = known // else a kernel thread, or its main thread has ended
+		}
 	}
 	return nil
 }
 
-// read makes a process from /proc. A process that has gone leaves no trace;
-// one that can be read in part is kept in part.
-func (p *processes) read(pid uint32) *process {
-	fresh := &process{since: p.now(), named: true}
-	executable, err := p.proc.Executable(pid)
+// read makes a process from /proc, through any of its threads; nil if it has
+// gone. One that can be read in part is kept in part.
+func (p *processes) read(thread uint32) *process {
+	now := p.now()
+	executable, err := p.proc.Executable(thread)
 	if err != nil {
 		return nil
 	}
-	fresh.executable = executable
-	var read []region
-	err = p.proc.ExecutableMaps(pid, func(m procfs.Mapping) bool {
+	fresh := &process{since: now, asked: now, named: true, executable: executable}
+	var read regions
+	err = p.proc.ExecutableMaps(thread, func(m procfs.Mapping) bool {
 		read = append(read, p.objects.fromProc(m))
 		return len(read) < maxRegions
 	})
-	if err != nil {
+	if err != nil || len(read) == maxRegions {
 		p.stats.mapsErrors.Inc()
 	}
 	fresh.regions = read
-	p.byPID[pid] = fresh
 	return fresh
 }
 
@@ -97,25 +111,17 @@ func (p *processes) apply(e event) {
 	}
 	switch e.kind {
 	case eventFork:
-		if parent := p.byPID[e.parent]; parent != nil {
-			p.byPID[e.pid] = &process{
-				executable: parent.executable, regions: parent.regions,
-				named: parent.named, stale: parent.stale,
-			}
-		} else {
-			delete(p.byPID, e.pid) // whoever had the number before
-		}
+		p.fork(e)
 	case eventExec:
-		p.byPID[e.pid] = new(process)
+		fresh := new(process)
+		if known != nil {
+			fresh.executable, fresh.parent = known.executable, known.parent
+		}
+		p.byPID[e.pid] = fresh
 	case eventMap:
-		if known == nil {
-			return // read in full when it is sampled
+		if known != nil { // else it is read in full when it is sampled
+			p.mapped(known, e.region)
 		}
-		r := p.objects.fromRecord(e.region)
-		if !known.named {
-			known.executable, known.named = path.Base(e.region.path), true
-		}
-		known.regions = known.regions.with(r)
 	case eventExit:
 		if known != nil {
 			known.exited = e.time
@@ -123,47 +129,94 @@ func (p *processes) apply(e event) {
 	}
 }
 
-// forget drops processes that ended before the time given.
+func (p *processes) fork(e event) {
+	parent := p.byPID[e.parent]
+	if parent == nil {
+		delete(p.byPID, e.pid) // whoever had the number before
+		return
+	}
+	parent.shared = true
+	p.byPID[e.pid] = &process{
+		executable: parent.executable, regions: parent.regions, shared: true,
+		parent: e.parent, named: parent.named, stale: parent.stale,
+	}
+}
+
+func (p *processes) mapped(proc *process, record mapRecord) {
+	r := p.objects.fromRecord(record)
+	if !proc.named && r.object.Kind == sample.File {
+		proc.executable, proc.named = path.Base(record.path), true
+	}
+	if proc.shared {
+		proc.regions, proc.shared = slices.Clone(proc.regions), false
+	}
+	var ok bool
+	if proc.regions, ok = proc.regions.insert(r); !ok {
+		p.stats.mapsErrors.Inc()
+	}
+}
+
+// forget drops processes that ended some time before now. After a loss of
+// events it finds out which ones those are.
 func (p *processes) forget(now uint64) {
 	for pid, proc := range p.byPID {
+		if proc.stale && proc.exited == 0 && p.gone(pid) {
+			proc.exited = now
+		}
 		if proc.exited != 0 && proc.exited+keepExited < now {
 			delete(p.byPID, pid)
 		}
 	}
 }
 
-// lookup finds the process of a sample, from /proc if need be; nil if it is
-// not to be known any more.
-func (p *processes) lookup(pid uint32) *process {
-	known := p.byPID[pid]
-	if known != nil && (!known.stale || known.exited != 0) {
-		return known
-	}
-	if fresh := p.read(pid); fresh != nil {
-		return fresh
+func (p *processes) gone(pid uint32) bool {
+	return errors.Is(unix.Access(p.proc.Path(pid), unix.F_OK), unix.ENOENT)
+}
+
+// lookup finds the process of a tick, from /proc if need be; nil if it is not
+// to be known any more.
+func (p *processes) lookup(raw *sample.Raw) *process {
+	known := p.byPID[raw.PID]
+	switch {
+	case known == nil:
+		known = p.read(raw.TID)
+		if known != nil {
+			p.byPID[raw.PID] = known
+		}
+	case known.exited != 0:
+		known.exited = max(known.exited, raw.Time) // a thread goes on
+	case known.stale:
+		p.refresh(known, raw.TID)
 	}
 	return known
 }
 
+// refresh reads a process again, unless it has gone.
+func (p *processes) refresh(proc *process, thread uint32) {
+	if fresh := p.read(thread); fresh != nil {
+		fresh.parent, fresh.exited = proc.parent, proc.exited
+		*proc = *fresh
+	}
+}
+
 // region finds the mapping of an address. An address outside of all mappings
-// makes the process be read again, at most every refreshEvery.
-func (p *processes) region(pid uint32, proc *process, address uint64) *region {
+// makes the process be read again, at most every refreshEvery. Not so during an
+// exec, when the old program is unmapped and the new one not yet mapped: /proc
+// tells of a later time, and the address is of the old program.
+func (p *processes) region(raw *sample.Raw, proc *process, address uint64) *region {
 	if r := proc.regions.find(address); r != nil {
 		return r
 	}
-	if now := p.now(); proc.exited == 0 && proc.since+refreshEvery < now {
-		proc.since = now
-		if fresh := p.read(pid); fresh != nil {
-			*proc = *fresh
-			p.byPID[pid] = proc
-			return proc.regions.find(address)
-		}
+	if now := p.now(); proc.named && proc.asked+refreshEvery < now {
+		proc.asked = now
+		p.refresh(proc, raw.TID)
+		return proc.regions.find(address)
 	}
 	return nil
 }
 
 // locate turns a stack of addresses into one of objects and offsets.
-func (p *processes) locate(raw *sample.Raw, hold func(pid uint32, r *region)) *sample.Sample {
+func (p *processes) locate(raw *sample.Raw, hold func(r *region, tasks ...uint32)) *sample.Sample {
 	s := &sample.Sample{
 		Time:     raw.Time,
 		Process:  sample.Process{PID: raw.PID},
@@ -175,10 +228,13 @@ func (p *processes) locate(raw *sample.Raw, hold func(pid uint32, r *region)) *s
 	for i, address := range raw.Kernel {
 		s.Stack = append(s.Stack, sample.Location{Object: kernelObject, Offset: callSite(i, address)})
 	}
+	if raw.KernelCut {
+		s.Stack = append(s.Stack, sample.Location{Object: kernelCutObject})
+	}
 	if raw.KernelThread {
 		return s
 	}
-	proc := p.lookup(raw.PID)
+	proc := p.lookup(raw)
 	if proc != nil {
 		s.Process.Executable = proc.executable
 	}
@@ -186,13 +242,13 @@ func (p *processes) locate(raw *sample.Raw, hold func(pid uint32, r *region)) *s
 		address = callSite(i, address)
 		var r *region
 		if proc != nil {
-			r = p.region(raw.PID, proc, address)
+			r = p.region(raw, proc, address)
 		}
 		s.Stack = append(s.Stack, r.location(address))
 		if r == nil {
 			p.stats.unknownAddresses.Inc()
 		} else if r.object.Kind == sample.File {
-			hold(raw.PID, r)
+			hold(r, raw.TID, proc.parent)
 		}
 	}
 	if marker := markers[raw.Stop]; marker != nil {

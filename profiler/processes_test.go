@@ -3,6 +3,8 @@
 package profiler
 
 import (
+	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -97,7 +99,7 @@ func TestStackOfBothSidesWithReturnAddressesAndMarker(t *testing.T) {
 	p, got := newReplay(t)
 	p.events = []event{{kind: eventExec, time: 1, pid: 1}, mapped(2, 1, "/bin/program")}
 	p.ticks = []sample.Raw{{
-		Time: 5, PID: 1, TID: 9, Comm: "worker", UserInKernel: true,
+		Time: 5, PID: 1, TID: 9, Comm: "worker",
 		Kernel: []uint64{0xffffffff81000010, 0xffffffff81000020},
 		User:   []uint64{0x1800, 0x1900}, Stop: sample.StopFault,
 	}}
@@ -121,6 +123,35 @@ func TestStackOfBothSidesWithReturnAddressesAndMarker(t *testing.T) {
 	}
 	if s.Thread != "worker" || s.TID != 9 || program.Path != "/bin/program" {
 		t.Errorf("sample %+v", s)
+	}
+}
+
+// A tick in the middle of an exec has the registers of the old program. By the
+// time it is replayed the new one runs, which has other code at that address.
+func TestExecUnderWayIsNotReadFromTheFuture(t *testing.T) {
+	p, got := newReplay(t)
+	later := t.TempDir()
+	if err := os.Mkdir(filepath.Join(later, "1"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("/bin/later", filepath.Join(later, "1", "exe")); err != nil {
+		t.Fatal(err)
+	}
+	maps := "1000-2000 r-xp 00000000 00:01 1 /bin/later\n"
+	if err := os.WriteFile(filepath.Join(later, "1", "maps"), []byte(maps), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	p.processes.proc = procfs.New(later)
+	p.processes.now = func() uint64 { return 2 * refreshEvery }
+
+	p.events = []event{{kind: eventExec, time: 1, pid: 1}, mapped(9, 1, "/bin/first")}
+	p.ticks = []sample.Raw{tick(5, 1), tick(10, 1)}
+	p.replay(10)
+	if s := got.samples[0]; s.Process.Executable != "" || s.Stack[0].Object.Kind != sample.Unknown {
+		t.Errorf("before the first mapping: %q, %s", s.Process.Executable, s.Stack[0].Object.Path)
+	}
+	if s := got.samples[1]; s.Process.Executable != "first" || s.Stack[0].Object.Path != "/bin/first" {
+		t.Errorf("after it: %q, %s", s.Process.Executable, s.Stack[0].Object.Path)
 	}
 }
 
@@ -149,5 +180,66 @@ func TestEndedProcessesAreForgotten(t *testing.T) {
 	p.processes.forget(6 + keepExited)
 	if len(p.processes.byPID) != 1 || p.processes.byPID[2] == nil {
 		t.Errorf("known processes: %v", p.processes.byPID)
+	}
+}
+
+// A program may end its main thread and go on with others.
+func TestAProcessWhoseMainThreadEndedGoesOn(t *testing.T) {
+	p, got := newReplay(t)
+	p.events = []event{{kind: eventExec, time: 1, pid: 1}, mapped(2, 1, "/bin/program"), {kind: eventExit, time: 3, pid: 1}}
+	for time := uint64(4); time < 5*keepExited; time += keepExited / 2 {
+		p.ticks = []sample.Raw{tick(time, 1)}
+		p.replay(time)
+		p.processes.forget(time)
+	}
+	for i, s := range got.samples {
+		if s.Process.Executable != "program" || s.Stack[0].Object.Path != "/bin/program" {
+			t.Fatalf("sample %d: %q, %s", i, s.Process.Executable, s.Stack[0].Object.Path)
+		}
+	}
+	p.processes.forget(10 * keepExited)
+	if len(p.processes.byPID) != 0 {
+		t.Error("not forgotten after its last thread")
+	}
+}
+
+// An address outside of all mappings, such as a register that is no frame
+// pointer gives, makes us ask /proc for a process that has gone already.
+func TestAProcessThatCannotBeReadAgainStillEnds(t *testing.T) {
+	p, _ := newReplay(t)
+	p.processes.now = func() uint64 { return 100 * refreshEvery }
+	p.events = []event{{kind: eventExec, time: 1, pid: 1}, mapped(2, 1, "/bin/program"), {kind: eventExit, time: 9, pid: 1}}
+	wild := tick(5, 1)
+	wild.User[0] = 0xdead0000
+	p.ticks = []sample.Raw{wild}
+	p.replay(10)
+	p.processes.forget(9 + 2*keepExited)
+	if len(p.processes.byPID) != 0 {
+		t.Error("the end of the process went unnoticed")
+	}
+}
+
+// With an executable stack the first mapping of a program is not its file.
+func TestTheFirstFileNamesTheProgram(t *testing.T) {
+	p, got := newReplay(t)
+	stack := mapped(2, 1, "//anon")
+	stack.region.start, stack.region.inode = 0x9000, 0
+	p.events = []event{{kind: eventExec, time: 1, pid: 1}, stack, mapped(3, 1, "/bin/program"), mapped(4, 1, "/lib/ld.so")}
+	p.ticks = []sample.Raw{tick(5, 1)}
+	p.replay(10)
+	if name := got.samples[0].Process.Executable; name != "program" {
+		t.Errorf("executable %q, want program", name)
+	}
+}
+
+// When the exits of processes were lost, they are found missing.
+func TestLostExitsAreMadeUpFor(t *testing.T) {
+	p, _ := newReplay(t)
+	p.events = []event{{kind: eventExec, time: 1, pid: 1}, {kind: eventLost, time: 5, lost: 1}}
+	p.replay(10)
+	p.processes.forget(20)
+	p.processes.forget(20 + 2*keepExited)
+	if len(p.processes.byPID) != 0 {
+		t.Error("a process whose end was lost stays for ever")
 	}
 }

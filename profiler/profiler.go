@@ -19,6 +19,7 @@ import (
 	"log/slog"
 	"os"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/cilium/ebpf/ringbuf"
@@ -80,7 +81,8 @@ type Profiler struct {
 	ticks  []sample.Raw
 	events []event
 	record ringbuf.Record
-	lost   uint64 // already handed to the sink
+	lost   uint64       // already handed to the sink
+	polled atomic.Int64 // CLOCK_MONOTONIC
 }
 
 // New loads the sampler and opens its events on every online CPU; nothing is
@@ -145,20 +147,22 @@ func (p *Profiler) Run(ctx context.Context) error {
 	if err := p.cpus.enableTicks(); err != nil {
 		return err
 	}
+	p.polled.Store(int64(monotonic()))
 	p.keepHouse()
 	house := time.Now()
 	for ctx.Err() == nil {
-		if err := p.poll(); err != nil {
+		horizon, err := p.poll()
+		if err != nil {
 			return err
 		}
-		p.replay(monotonic() - settle)
+		p.replay(horizon)
 		if time.Since(house) >= houseEvery {
 			house = time.Now()
 			p.keepHouse()
 		}
 	}
 	p.cpus.stop()
-	if err := p.poll(); err != nil {
+	if _, err := p.poll(); err != nil {
 		return err
 	}
 	p.replay(^uint64(0))
@@ -166,9 +170,10 @@ func (p *Profiler) Run(ctx context.Context) error {
 	return nil
 }
 
-// poll reads the ring until pollEvery has passed, then the side-band: every
-// event older than a tick just read is then in hand.
-func (p *Profiler) poll() error {
+// poll reads the ring until pollEvery has passed, then the side-band. What
+// happened before the horizon is then in hand: it lies before the first look
+// into any ring of events.
+func (p *Profiler) poll() (horizon uint64, err error) {
 	p.ring.SetDeadline(time.Now().Add(pollEvery))
 	for {
 		err := p.ring.ReadInto(&p.record)
@@ -176,20 +181,29 @@ func (p *Profiler) poll() error {
 			break
 		}
 		if err != nil {
-			return fmt.Errorf("read ring: %w", err)
+			return 0, fmt.Errorf("read ring: %w", err)
 		}
 		raw, err := decodeTick(p.record.RawSample)
 		if err != nil {
 			p.stats.badRecords.Inc()
-			p.log.Error("record dropped", "error", err)
+			p.log.Debug("record dropped", "error", err)
+			p.opts.Sink.Lost(1)
 			continue
 		}
 		p.ticks = append(p.ticks, raw)
 	}
+	p.polled.Store(int64(monotonic()))
+	horizon = monotonic() - settle
 	for _, c := range p.cpus.byNo {
 		p.drain(c.side)
 	}
-	return nil
+	return horizon, nil
+}
+
+// SincePoll is how long ago Run last looked into its rings; it does so every
+// 50 ms unless something is wrong.
+func (p *Profiler) SincePoll() time.Duration {
+	return time.Duration(int64(monotonic()) - p.polled.Load())
 }
 
 func (p *Profiler) drain(s *sideband) {

@@ -17,12 +17,12 @@ type region struct {
 }
 
 // regions are the executable mappings of one process in ascending order,
-// without overlaps. The slice may be shared between a process and its
-// children: every change makes a new one.
+// without overlaps.
 type regions []region
 
-// maxRegions bounds what one process can make us remember.
-const maxRegions = 16384
+// maxRegions bounds what one process can make us remember and move about. A
+// Java or Node.js process has some hundred.
+const maxRegions = 4096
 
 // find returns the region that holds address, or nil.
 func (rs regions) find(address uint64) *region {
@@ -33,17 +33,15 @@ func (rs regions) find(address uint64) *region {
 	return &rs[i]
 }
 
-// with returns the regions after a new mapping has replaced whatever lay in
-// its range, as mmap(2) with MAP_FIXED does. Full regions are returned
-// unchanged.
-func (rs regions) with(r region) regions {
+// insert puts in a new mapping, which replaces whatever lay in its range, as
+// mmap(2) with MAP_FIXED does. It changes rs in place. ok is false if there was
+// no room for all of it: the new mapping then goes missing, the range it
+// replaces does so in any case.
+func (rs regions) insert(r region) (_ regions, ok bool) {
 	first := sort.Search(len(rs), func(i int) bool { return rs[i].limit > r.start })
 	last := first
 	for last < len(rs) && rs[last].start < r.limit {
 		last++
-	}
-	if len(rs)-(last-first) >= maxRegions {
-		return rs
 	}
 	put := make([]region, 0, 3)
 	if first < last && rs[first].start < r.start {
@@ -51,12 +49,14 @@ func (rs regions) with(r region) regions {
 		head.limit = r.start
 		put = append(put, head)
 	}
-	put = append(put, r)
+	if ok = len(rs)-(last-first)+3 <= maxRegions; ok {
+		put = append(put, r)
+	}
 	if first < last && rs[last-1].limit > r.limit {
 		tail := rs[last-1]
 		tail.offset += r.limit - tail.start
 		tail.start = r.limit
 		put = append(put, tail)
 	}
-	return slices.Concat(rs[:first], put, rs[last:])
+	return slices.Replace(rs, first, last, put...), ok
 }

@@ -26,12 +26,10 @@ func TestRegionsAgreeWithAnAddressSpaceOfBytes(t *testing.T) {
 			start := random.Uint64N(space - 1)
 			length := 1 + random.Uint64N(min(space-start, 16))
 			r := region{start, start + length, random.Uint64N(1000), &sample.Object{Path: fmt.Sprint(step)}}
-			before := append(regions(nil), rs...)
-			next := rs.with(r)
-			if fmt.Sprint(before) != fmt.Sprint(rs) {
-				t.Fatal("with changed the regions it was given: a parent shares them")
+			var ok bool
+			if rs, ok = rs.insert(r); !ok {
+				t.Fatal("no room")
 			}
-			rs = next
 			for a := start; a < start+length; a++ {
 				model[a] = content{r.object, r.offset + a - start}
 			}
@@ -52,14 +50,19 @@ func TestRegionsAreBounded(t *testing.T) {
 	var rs regions
 	object := &sample.Object{}
 	for i := range uint64(maxRegions) {
-		rs = append(rs, region{i * 2, i*2 + 1, 0, object})
+		rs, _ = rs.insert(region{i * 2, i*2 + 1, 0, object})
 	}
-	if got := len(rs.with(region{1 << 40, 1<<40 + 1, 0, object})); got != maxRegions {
-		t.Errorf("%d regions, want the limit of %d", got, maxRegions)
+	full := len(rs)
+	if full > maxRegions {
+		t.Errorf("%d regions, want %d at the most", full, maxRegions)
 	}
-	// Replacing one still works when full.
-	other := &sample.Object{}
-	if got := rs.with(region{0, 1, 0, other}).find(0).object; got != other {
-		t.Error("a full list does not take a replacement")
+	rs, ok := rs.insert(region{1 << 40, 1<<40 + 1, 0, object})
+	if ok || len(rs) != full || rs.find(1<<40) != nil {
+		t.Errorf("a full list took another region: ok %v, %d regions", ok, len(rs))
+	}
+	// What a mapping replaces is gone, even if there is no room for the new one.
+	rs, _ = rs.insert(region{0, 3, 0, &sample.Object{}})
+	if r := rs.find(0); r != nil && r.object == object {
+		t.Error("a replaced region still answers")
 	}
 }

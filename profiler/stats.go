@@ -83,7 +83,7 @@ func (k *kernelCollector) Collect(ch chan<- prometheus.Metric) {
 		"lost_ring_full":     c.LostRingFull,
 		"lost_scratch":       c.LostScratch,
 		"kernel_stack_error": c.KernelStackError,
-		"user_regs_error":    c.UserRegsError,
+		"kernel_worker":      c.KernelWorker,
 		"cgroup_error":       c.CgroupError,
 	} {
 		ch <- prometheus.MustNewConstMetric(k.desc, prometheus.CounterValue, float64(n), event)

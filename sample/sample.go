@@ -13,7 +13,6 @@ package sample
 type Raw struct {
 	// Time is CLOCK_MONOTONIC in nanoseconds, see clock_gettime(2).
 	Time uint64
-	CPU  uint32
 	// PID is the thread group id and TID the thread id, both as the initial
 	// PID namespace sees them (the kernel calls them tgid and pid).
 	PID, TID uint32
@@ -25,11 +24,10 @@ type Raw struct {
 	// KernelThread says that the task has no user part at all.
 	KernelThread bool
 	// Kernel and User hold addresses, innermost first. Every address but the
-	// innermost of the interrupted mode is a return address.
+	// innermost of each is a return address.
 	Kernel, User []uint64
-	// UserInKernel says that the tick hit kernel mode, so that User[0] is the
-	// address of the instruction after the system call or of the fault.
-	UserInKernel bool
+	// KernelCut says that Kernel may lack outer frames: the kernel gives no more.
+	KernelCut bool
 	// Stop says why the walk of the user stack ended.
 	Stop Stop
 }
@@ -104,8 +102,8 @@ const (
 // their Object pointers are equal. Objects are never changed once made.
 type Object struct {
 	Kind Kind
-	// Path is what /proc/PID/maps shows, as seen in the mount namespace of the
-	// process that mapped it; for other kinds than File a fixed name.
+	// Path is the file's path as its process or /proc/PID/maps shows it (the two
+	// differ after chroot(2)); for other kinds than File a fixed name.
 	Path string
 	// BuildID is the GNU build ID in lower-case hex, or empty when the kernel
 	// did not tell it (the file itself may still have one).

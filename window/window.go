@@ -4,20 +4,40 @@
 // pprof profile. Samples with the same stack and the same labels are one line
 // with a count. Names are asked for once a window and location, when it is
 // encoded. It does no I/O.
+//
+// What is sampled may be made to fill a window: return addresses are whatever a
+// program leaves on its stack, threads have any name, processes come and go. So
+// all that a window keeps is bounded. A sample that does not fit is counted
+// with less of its stack or fewer labels, never dropped.
 package window
 
 import (
 	"encoding/binary"
+	"maps"
+	"math"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/fleetprof/fleetprof/sample"
 )
 
-// Symbolizer names locations. It never returns an empty list of frames.
-type Symbolizer interface {
-	Symbolize(sample.Location) sample.Symbolized
-}
+// The bounds of a window. They hold one to 25 MiB with the longest labels that
+// the kernel lets programs have, and what encoding needs besides to as much,
+// with names of any length. 128 busy CPUs sampled 19 times a second for ten
+// seconds make 25,000 samples, which mostly share their locations.
+const (
+	// maxLocations bounds the distinct locations. Each may have a name and an
+	// object of its own, so they cost the most when encoded.
+	maxLocations = 50_000
+	// maxFrames bounds the frames of all lines together, 4 bytes each.
+	maxFrames = 1_000_000
+	// maxLines bounds the lines, and with them the distinct sets of labels.
+	maxLines = 30_000
+	// spareLines is how many more lines there may be that have no label but the
+	// executable, and then again that have none.
+	spareLines = 5_000
+)
 
 // Collector groups samples into windows. Safe for concurrent use.
 type Collector struct {
@@ -29,21 +49,26 @@ type Collector struct {
 // not change any more.
 type Window struct {
 	start, end time.Time
-	lines      map[string]*line
-	// ids number the objects of this window, so that a stack makes a short key.
-	ids   map[*sample.Object]uint64
-	total int64
+	// lines counts the samples of each stack with each set of labels. The key
+	// is the numbers of the stack's locations, innermost first, and then that
+	// of the labels: idBytes each, big-endian, so that keys sort as stacks do.
+	lines     map[string]*int64
+	locations numbered[sample.Location]
+	labels    numbered[sample.Labels]
+	// frames is the length of all stacks in lines.
+	frames        int
+	total, folded int64
 }
 
-// line is all samples with one stack and one set of labels.
-type line struct {
-	labels sample.Labels
-	stack  sample.Stack
-	count  int64
-}
+// idBytes is the size of a number in the key of a line.
+const idBytes = 4
 
-// lostObject marks samples of which nothing is known but that they happened.
-var lostObject = &sample.Object{Kind: sample.Marker, Path: "[lost samples]"}
+var (
+	// lostObject marks samples of which nothing is known but that they happened.
+	lostObject = &sample.Object{Kind: sample.Marker, Path: "[lost samples]"}
+	// fullObject stands for the part of a stack that a window had no room for.
+	fullObject = &sample.Object{Kind: sample.Marker, Path: "[truncated: window full]"}
+)
 
 // NewCollector starts with a window that begins now.
 func NewCollector(now time.Time) *Collector {
@@ -52,13 +77,14 @@ func NewCollector(now time.Time) *Collector {
 
 func newWindow(start time.Time) *Window {
 	return &Window{
-		start: start,
-		lines: make(map[string]*line),
-		ids:   make(map[*sample.Object]uint64),
+		start:     start,
+		lines:     make(map[string]*int64),
+		locations: make(numbered[sample.Location]),
+		labels:    make(numbered[sample.Labels]),
 	}
 }
 
-// Add counts n samples. The stack is kept; the caller must not change it.
+// Add counts n samples. The stack is not kept.
 func (c *Collector) Add(stack sample.Stack, labels sample.Labels, n int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -68,7 +94,10 @@ func (c *Collector) Add(stack sample.Stack, labels sample.Labels, n int64) {
 // AddLost counts n samples that were taken but did not reach user space; they
 // show as a frame of their own.
 func (c *Collector) AddLost(n int64) {
-	c.Add(sample.Stack{{Object: lostObject}}, sample.Labels{}, n)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.cur.total += n
+	c.cur.mark(lostObject, n)
 }
 
 // Cut ends the current window now and begins the next one.
@@ -81,35 +110,133 @@ func (c *Collector) Cut(now time.Time) *Window {
 	return done
 }
 
+// add counts n samples on the line that tells most of them and has room.
 func (w *Window) add(stack sample.Stack, labels sample.Labels, n int64) {
 	w.total += n
 	var buf [1024]byte
-	key := w.key(buf[:0], stack, labels)
-	if l := w.lines[string(key)]; l != nil {
-		l.count += n
+	key, ok := w.whole(buf[:0], stack)
+	if ok && w.count(key, labels, n, maxLines) {
 		return
 	}
-	w.lines[string(key)] = &line{labels: labels, stack: stack, count: n}
+	w.folded += n
+	if !ok || !w.hasRoom(len(stack)) {
+		key = w.shortened(buf[:0], stack)
+	}
+	executable := sample.Labels{Executable: labels.Executable}
+	switch {
+	case w.count(key, labels, n, maxLines):
+	case w.count(key, executable, n, maxLines+spareLines):
+	case w.count(key, sample.Labels{}, n, maxLines+2*spareLines):
+	default:
+		w.mark(fullObject, n)
+	}
 }
 
-// key spells labels and stack so that different ones never look alike: label
-// values are NUL-terminated (no value holds a NUL: they come from C strings),
-// then pairs of self-delimiting varints follow.
-func (w *Window) key(key []byte, stack sample.Stack, labels sample.Labels) []byte {
-	for _, value := range [...]string{labels.Executable, labels.PID, labels.Thread, labels.Container} {
-		key = append(append(key, value...), 0)
-	}
+// whole is the key of a stack. It is false if the window has no room for it.
+func (w *Window) whole(key []byte, stack sample.Stack) ([]byte, bool) {
 	for _, loc := range stack {
-		id, ok := w.ids[loc.Object]
-		if !ok {
-			id = uint64(len(w.ids))
-			w.ids[loc.Object] = id
+		id, known := w.locations[loc]
+		if !known {
+			if len(w.locations) >= maxLocations || !w.hasRoom(len(stack)) {
+				return nil, false
+			}
+			id, _ = w.locations.add(loc)
 		}
-		key = binary.AppendUvarint(key, id)
-		key = binary.AppendUvarint(key, loc.Offset)
+		key = binary.BigEndian.AppendUint32(key, id)
 	}
-	return key
+	return key, true
+}
+
+// shortened is the key of what is left of a stack that the window has no room
+// for: its innermost frame, if that is known already, and a marker.
+func (w *Window) shortened(key []byte, stack sample.Stack) []byte {
+	if len(stack) > 0 {
+		if id, known := w.locations[stack[0]]; known {
+			key = binary.BigEndian.AppendUint32(key, id)
+		}
+	}
+	return w.marker(key, fullObject)
+}
+
+// marker appends one of the two markers of this package, which always have room.
+func (w *Window) marker(key []byte, marker *sample.Object) []byte {
+	id, _ := w.locations.add(sample.Location{Object: marker})
+	return binary.BigEndian.AppendUint32(key, id)
+}
+
+// mark counts n samples as nothing but a marker.
+func (w *Window) mark(marker *sample.Object, n int64) {
+	w.count(w.marker(nil, marker), sample.Labels{}, n, math.MaxInt)
+}
+
+// hasRoom reports whether a new line may have so many frames. Those of a
+// shortened stack take less than the line itself, so maxLines bounds them.
+func (w *Window) hasRoom(frames int) bool {
+	return frames <= 2 || w.frames+frames <= maxFrames
+}
+
+// count adds n to the line of a stack, given by its key, and labels. It is
+// false if there is no such line, and no room for it among that many lines.
+func (w *Window) count(stack []byte, labels sample.Labels, n int64, lines int) bool {
+	if id, known := w.labels[labels]; known {
+		key := binary.BigEndian.AppendUint32(stack, id)
+		if count := w.lines[string(key)]; count != nil {
+			*count += n
+			return true
+		}
+	}
+	frames := len(stack) / idBytes
+	if len(w.lines) >= lines || !w.hasRoom(frames) {
+		return false
+	}
+	w.frames += frames
+	id, _ := w.labels.add(labels)
+	first := n // n itself would be allocated for every sample
+	w.lines[string(binary.BigEndian.AppendUint32(stack, id))] = &first
+	return true
+}
+
+// each calls f for every line, those with the same inner frames together: that
+// compresses better than any order by time. The stack is the numbers of its
+// locations, and is overwritten after f returns.
+func (w *Window) each(f func(stack []uint32, labels sample.Labels, count int64)) {
+	all := w.labels.values()
+	var ids []uint32
+	for _, key := range slices.Sorted(maps.Keys(w.lines)) {
+		ids = ids[:0]
+		for i := 0; i < len(key); i += idBytes {
+			ids = append(ids, binary.BigEndian.Uint32([]byte(key[i:i+idBytes])))
+		}
+		last := len(ids) - 1
+		f(ids[:last], all[ids[last]], *w.lines[key])
+	}
 }
 
 // Samples is the number of samples in the window.
 func (w *Window) Samples() int64 { return w.total }
+
+// Folded is how many of the samples are there with less of their stack or
+// fewer labels than they came with, because the window was full.
+func (w *Window) Folded() int64 { return w.folded }
+
+// numbered gives values the numbers 0, 1, 2, … in the order they come.
+type numbered[T comparable] map[T]uint32
+
+// add returns the number of a value, and whether that is a new one.
+func (t numbered[T]) add(value T) (id uint32, added bool) {
+	id, known := t[value]
+	if !known {
+		id = uint32(len(t))
+		t[value] = id
+	}
+	return id, !known
+}
+
+// values lists the values by number.
+func (t numbered[T]) values() []T {
+	all := make([]T, len(t))
+	for value, id := range t {
+		all[id] = value
+	}
+	return all
+}

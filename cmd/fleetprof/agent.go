@@ -74,13 +74,13 @@ func (c *agentCommand) Run(ctx context.Context, con *console) error {
 	}
 	defer a.Close()
 	if c.Listen != "" {
-		stop, err := serveMetrics(c.Listen, registry, con.log)
+		stop, err := serveMetrics(c.Listen, registry, a.healthy, con.log)
 		if err != nil {
 			return err
 		}
 		defer stop()
 	}
-	con.log.Info("sampling", "frequency", c.Frequency, "window", c.Window, "stores", c.Store)
+	con.log.Info("sampling", "frequency", c.Frequency, "window", c.Window, "stores", destinations)
 	return a.Run(ctx)
 }
 
@@ -95,7 +95,7 @@ type agent struct {
 
 func newAgent(c continuous, to []uploader.Destination, reg prometheus.Registerer, log *slog.Logger) (*agent, error) {
 	upload, err := uploader.New(uploader.Options{
-		Destinations: to, QueueBytes: int(c.Queue), Logger: log, Registerer: reg,
+		Destinations: to, QueueBytes: int(c.Queue), FlushTimeout: flushTime, Logger: log, Registerer: reg,
 	})
 	if err != nil {
 		return nil, err
@@ -112,12 +112,21 @@ func newAgent(c continuous, to []uploader.Destination, reg prometheus.Registerer
 	return &agent{pipeline: p, upload: upload, every: c.Window, log: log, failed: failed}, nil
 }
 
+// After the end everything must be over within two seconds: the sampler takes
+// one poll, these bound the rest.
+const (
+	encodeTime = 300 * time.Millisecond
+	flushTime  = 700 * time.Millisecond
+)
+
 // Run samples and uploads until ctx ends. The last window is then cut short,
 // encoded and sent before it returns.
 func (a *agent) Run(ctx context.Context) error {
 	sampled, sent := make(chan error, 1), make(chan error, 1)
 	uploading, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
+	naming, stopNaming := afterwards(ctx, encodeTime)
+	defer stopNaming()
 	go func() { sampled <- a.profiler.Run(ctx) }()
 	go func() { sent <- a.upload.Run(uploading) }()
 	tick := time.NewTicker(a.every)
@@ -125,24 +134,45 @@ func (a *agent) Run(ctx context.Context) error {
 	for {
 		select {
 		case <-tick.C:
-			a.finish()
+			a.finish(naming)
 		case err := <-sampled:
-			a.finish()
+			a.finish(naming)
 			stop()
 			return errors.Join(err, <-sent)
 		}
 	}
 }
 
+// afterwards is a context that ends some time after ctx has.
+func afterwards(ctx context.Context, later time.Duration) (context.Context, context.CancelFunc) {
+	after, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(later, cancel) })
+	return after, func() {
+		stop()
+		cancel()
+	}
+}
+
 // finish hands the current window to the uploader.
-func (a *agent) finish() {
-	p, err := a.cut()
+func (a *agent) finish(ctx context.Context) {
+	p, err := a.cut(ctx)
 	if err != nil {
 		a.failed.Inc()
 		a.log.Error("window dropped", "error", err)
 		return
 	}
 	a.upload.Enqueue(p)
+}
+
+// pollLimit is a hundred times what it should be.
+const pollLimit = 5 * time.Second
+
+// healthy tells whether sampling goes on.
+func (a *agent) healthy() error {
+	if since := a.profiler.SincePoll(); since > pollLimit {
+		return fmt.Errorf("no look into the sampler's ring for %s", since.Round(time.Second))
+	}
+	return nil
 }
 
 // destination makes one from what --store says.

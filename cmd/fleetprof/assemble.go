@@ -3,6 +3,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -31,6 +32,7 @@ type pipeline struct {
 	symbolizer *symbolize.Symbolizer
 	encoding   window.Encoding
 	keep       func(sample.Labels) bool
+	folded     prometheus.Counter
 }
 
 // cgroupsRemembered is more than the containers of any host, ended ones of
@@ -48,7 +50,11 @@ func newPipeline(s sampling, frequency int, keep func(sample.Labels) bool, reg p
 	if err := bpf.CheckBTF(); err != nil {
 		return nil, err
 	}
-	p := &pipeline{keep: keep}
+	p := &pipeline{keep: keep, folded: prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "fleetprof_window_folded_samples_total",
+		Help: "Samples whose stack or labels a full window had no room for.",
+	})}
+	reg.MustRegister(p.folded)
 	hierarchy, subsystem, err := cgroups(proc)
 	if err != nil {
 		log.Warn("containers cannot be told apart: samples carry no container_id", "error", err)
@@ -107,11 +113,14 @@ func (p *pipeline) Sample(s *sample.Sample) {
 // Lost adds samples that the kernel side had no room for.
 func (p *pipeline) Lost(n uint64) { p.collector.AddLost(int64(n)) }
 
-// cut ends the current window and encodes it.
-func (p *pipeline) cut() (sample.Profile, error) {
+// cut ends the current window and encodes it. When ctx ends, what has no name
+// by then stays without.
+func (p *pipeline) cut(ctx context.Context) (sample.Profile, error) {
 	encoded := p.profiler.Files().NextWindow()
 	defer encoded()
-	return p.encoding.Encode(p.collector.Cut(time.Now()))
+	w := p.collector.Cut(time.Now())
+	p.folded.Add(float64(w.Folded()))
+	return p.encoding.Encode(ctx, w)
 }
 
 func (p *pipeline) Close() error {

@@ -31,17 +31,23 @@ func newRegistry() *prometheus.Registry {
 }
 
 // serveMetrics answers /metrics, /healthz and /readyz of an agent until stop
-// is called.
-func serveMetrics(address string, registry *prometheus.Registry, log *slog.Logger) (stop func() error, err error) {
+// is called. The last two fail with what healthy says.
+func serveMetrics(address string, registry *prometheus.Registry, healthy func() error, log *slog.Logger) (stop func() error, err error) {
 	ln, err := listen(address)
 	if err != nil {
 		return nil, err
 	}
-	ok := func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") }
+	health := func(w http.ResponseWriter, _ *http.Request) {
+		if err := healthy(); err != nil {
+			http.Error(w, err.Error(), http.StatusServiceUnavailable)
+			return
+		}
+		_, _ = io.WriteString(w, "ok\n") // the client may be gone
+	}
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{Registry: registry}))
-	mux.HandleFunc("GET /healthz", ok)
-	mux.HandleFunc("GET /readyz", ok)
+	mux.HandleFunc("GET /healthz", health)
+	mux.HandleFunc("GET /readyz", health)
 	server := &http.Server{
 		Handler:           mux,
 		ReadHeaderTimeout: 5 * time.Second,

@@ -30,6 +30,14 @@ type queryCommand struct {
 	Lines  int    `help:"Rows to print at most." short:"n" default:"40"`
 }
 
+// Validate is called by the flag parser.
+func (c *queryCommand) Validate() error {
+	if c.Lines < 1 {
+		return errors.New("--lines must be at least 1")
+	}
+	return nil
+}
+
 // maxAnswer bounds what a server can make us read, in bytes.
 const maxAnswer = 512 << 20
 

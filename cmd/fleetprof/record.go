@@ -44,15 +44,17 @@ func (c *recordCommand) Run(ctx context.Context, con *console) error {
 		return err
 	}
 	defer p.Close()
-	ctx, cancel := context.WithTimeout(ctx, c.Duration)
+	sampling, cancel := context.WithTimeout(ctx, c.Duration)
 	defer cancel()
 	if isTerminal(con.err) {
-		go countDown(ctx, con, c.Duration)
+		go countDown(sampling, con, c.Duration)
 	}
-	if err := p.profiler.Run(ctx); err != nil {
+	if err := p.profiler.Run(sampling); err != nil {
 		return err
 	}
-	profile, err := p.cut()
+	naming, stop := afterwards(ctx, encodeTime)
+	defer stop()
+	profile, err := p.cut(naming)
 	if err != nil {
 		return err
 	}

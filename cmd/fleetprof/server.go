@@ -85,8 +85,14 @@ func newStoreServer(c serving, registry *prometheus.Registry, log *slog.Logger) 
 	return s, err
 }
 
-// URL is where the page is.
-func (s *storeServer) URL() string { return "http://" + s.listener.Addr().String() }
+// URL is where the page is, seen from this host.
+func (s *storeServer) URL() string {
+	address := s.listener.Addr().(*net.TCPAddr)
+	if !address.IP.IsUnspecified() {
+		return "http://" + address.String()
+	}
+	return fmt.Sprintf("http://127.0.0.1:%d", address.Port)
+}
 
 // Serve answers requests until ctx ends.
 func (s *storeServer) Serve(ctx context.Context) error { return s.server.Serve(ctx, s.listener) }

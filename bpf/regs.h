@@ -30,6 +30,9 @@ static __always_inline __u64 stack_address(__u64 saved)
 	return saved;
 }
 
+/* How far below sp the innermost frame record may begin, in bytes. */
+#define FRAME_BELOW_SP 0
+
 /* arch/x86/include/asm/segment.h */
 #define USER32_CS 0x23
 
@@ -71,6 +74,13 @@ static __always_inline __u64 stack_address(__u64 saved)
 {
 	return saved & ((1ULL << 56) - 1);
 }
+
+/*
+ * Frame records lie at or above sp (AAPCS64, "The Frame Pointer"); not so Go's,
+ * which keeps the caller's frame pointer at sp - 8 and the return address at sp
+ * (src/cmd/compile/abi-internal.md, "arm64 architecture").
+ */
+#define FRAME_BELOW_SP 8
 
 #define PSR_MODE32_BIT 0x10
 

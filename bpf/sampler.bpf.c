@@ -156,7 +156,7 @@ static __always_inline __u32 user_stack(struct scratch *s, __u32 kernel_frames,
 {
 	__u64 frame[2]; /* caller's frame pointer, return address */
 	__u64 fp = stack_address(regs->fp);
-	__u64 floor = regs->sp;
+	__u64 floor = regs->sp - FRAME_BELOW_SP;
 	__u32 n;
 
 	s->frames[kernel_frames] = regs->pc;

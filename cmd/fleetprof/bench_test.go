@@ -11,7 +11,6 @@ import (
 	"os/exec"
 	"regexp"
 	"strconv"
-	"syscall"
 	"testing"
 	"time"
 
@@ -66,7 +65,7 @@ func (p program) perRun() float64 { return float64(p.time.Nanoseconds()) / float
 // program and bash, more than there are CPUs), and prints what a sample costs
 // each of them in the kernel, and what the agent takes besides.
 func BenchmarkAgainstBpftrace(b *testing.B) {
-	const frequency, settle, lasting = 99, 5 * time.Second, 20 * time.Second
+	const frequency, lasting = 99, 20 * time.Second
 	stats, err := ebpf.EnableStats(unix.BPF_STATS_RUN_TIME)
 	if err != nil {
 		b.Fatal(err)
@@ -85,10 +84,10 @@ func BenchmarkAgainstBpftrace(b *testing.B) {
 	others := programs(b)
 	agent := background(b, fleetprof, "agent", "--store=dir:"+b.TempDir(), fmt.Sprint("--frequency=", frequency), "--listen="+address)
 	background(b, "bpftrace", "-e", fmt.Sprintf("profile:hz:%d { @[kstack, ustack] = count(); }", frequency))
-	time.Sleep(settle)
+	awaitTwo(b, others)
 
 	before, cpuBefore := programs(b), cpuSeconds(b, agent)
-	time.Sleep(lasting)
+	time.Sleep(lasting) // the measuring itself
 	after, cpuAfter := programs(b), cpuSeconds(b, agent)
 
 	var ours, theirs program
@@ -115,6 +114,25 @@ func BenchmarkAgainstBpftrace(b *testing.B) {
 	b.ReportMetric(metric(b, address, "fleetprof_bpf_map_bytes")/(1<<20), "agent-MiB-maps")
 }
 
+// awaitTwo returns when two programs have run that were not there before.
+func awaitTwo(b *testing.B, others map[ebpf.ProgramID]program) {
+	b.Helper()
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(100 * time.Millisecond) {
+		running := 0
+		for id, p := range programs(b) {
+			if _, old := others[id]; !old && p.runs > 0 {
+				running++
+			}
+		}
+		if running == 2 {
+			return
+		}
+		if time.Now().After(deadline) {
+			b.Fatalf("%d samplers run, want fleetprof's and bpftrace's", running)
+		}
+	}
+}
+
 // background starts a program that the benchmark ends.
 func background(b *testing.B, name string, args ...string) (pid int) {
 	b.Helper()
@@ -125,7 +143,7 @@ func background(b *testing.B, name string, args ...string) (pid int) {
 		b.Fatal(err)
 	}
 	b.Cleanup(func() {
-		cmd.Process.Signal(syscall.SIGINT)
+		cmd.Process.Kill() // bpftrace would print all its stacks, for minutes
 		cmd.Wait()
 		if b.Failed() {
 			b.Logf("%s: %s", name, out.String())

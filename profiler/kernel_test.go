@@ -327,9 +327,11 @@ func TestSamplesAreBusyTimeTimesRate(t *testing.T) {
 	})
 	busy := elapsed*float64(runtime.NumCPU()) - idle
 	want := busy * frequency
-	if n := float64(len(got.samples)); math.Abs(n-want) > want/20 {
-		t.Errorf("%.0f samples for %.2f s of busy CPU, want %.0f ± 5 %%", n, busy, want)
+	// A busy machine may keep us from the ring until it is full; that is counted.
+	if n := float64(len(got.samples)) + float64(got.lost); math.Abs(n-want) > want/20 {
+		t.Errorf("%.0f samples, %d of them lost, for %.2f s of busy CPU, want %.0f ± 5 %%", n, got.lost, busy, want)
 	}
+	t.Logf("%d samples and %d lost for %.2f s of busy CPU, want %.0f", len(got.samples), got.lost, busy, want)
 }
 
 // idleSeconds is the time all CPUs have idled since boot, see proc_stat(5).

@@ -1,0 +1,340 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package unwind
+
+import (
+	"debug/elf"
+	"encoding/binary"
+)
+
+// Registers is where a walk starts.
+type Registers struct {
+	IP uint64
+	// R holds the general registers by their DWARF numbers; the stack pointer is
+	// one of them: R[7] on amd64, R[31] on arm64.
+	R [32]uint64
+}
+
+// Process is what a walk needs to see of a process. Its functions are called by
+// Walk only.
+type Process struct {
+	Machine elf.Machine
+	// Table finds the table for an address and what to subtract from addresses to
+	// get them as linked. Code without a table is walked by the frame pointer.
+	Table func(addr uint64) (t *Table, bias uint64, ok bool)
+	// Word reads 8 bytes of memory.
+	Word func(addr uint64) (value uint64, ok bool)
+}
+
+// Memory is a copy of memory.
+type Memory struct {
+	Start uint64
+	Bytes []byte
+}
+
+// Word reads 8 bytes of the copy, little-endian.
+func (m Memory) Word(addr uint64) (uint64, bool) {
+	off := addr - m.Start
+	if n := uint64(len(m.Bytes)); off > n || n-off < 8 {
+		return 0, false
+	}
+	return binary.LittleEndian.Uint64(m.Bytes[off:]), true
+}
+
+// Stop is the reason why a walk ended.
+type Stop uint8
+
+const (
+	// StopEnd: the outermost frame was reached.
+	StopEnd Stop = iota
+	// StopFramePointer: only the frame pointer was left to go by, and it cannot be
+	// one: it is unaligned or does not point up the stack.
+	StopFramePointer
+	// StopMemory: memory was needed that is not there.
+	StopMemory
+	// StopDepth: the limit of frames was hit.
+	StopDepth
+	// StopUnsupported: the table has no rule for this place, and says so.
+	StopUnsupported
+	// StopRegister: the rule counts from a register whose value is not known.
+	StopRegister
+	// StopStuck: the rule does not lead up the stack.
+	StopStuck
+
+	// more is what a step returns when there is another frame.
+	more Stop = 0xff
+)
+
+// String gives the reason in the words shown inside `[truncated: …]`.
+func (s Stop) String() string {
+	switch s {
+	case StopEnd:
+		return "complete"
+	case StopFramePointer:
+		return "no frame pointer"
+	case StopMemory:
+		return "stack unreadable"
+	case StopDepth:
+		return "too deep"
+	case StopUnsupported:
+		return "unsupported unwind information"
+	case StopRegister:
+		return "unknown register"
+	case StopStuck:
+		return "stack does not grow"
+	}
+	return "unknown reason"
+}
+
+// Walk returns the addresses of a stack, innermost first and limit at most, and
+// why there are no more. All but the first point behind the instruction of their
+// frame: they are return addresses or, where a signal interrupted the frame, one
+// more than the address of the interrupted instruction.
+func Walk(p *Process, start Registers, limit int) ([]uint64, Stop) {
+	a, ok := archOf(p.Machine)
+	if !ok {
+		return nil, StopUnsupported
+	}
+	w := walk{Process: p, arch: a, ip: start.IP, exact: true}
+	w.setAll(func(register uint64) (uint64, bool) {
+		if register >= uint64(len(start.R)) {
+			return 0, false
+		}
+		return start.R[register], true
+	})
+	var addrs []uint64
+	for {
+		if len(addrs) == limit {
+			return addrs, StopDepth
+		}
+		addr := w.ip
+		if w.exact && len(addrs) > 0 {
+			addr++
+		}
+		addrs = append(addrs, addr)
+		if stop := w.step(); stop != more {
+			return addrs, stop
+		}
+	}
+}
+
+// addressMask clears the pointer authentication code of an arm64 address. User
+// space lies below 1<<48, unless a program asks for more (mmap(2)).
+const addressMask = 1<<48 - 1
+
+// known is a register's value, if it is known.
+type known struct {
+	value uint64
+	ok    bool
+}
+
+// walk is a walk under way: the registers of the frame it has come to.
+type walk struct {
+	*Process
+	arch *arch
+	ip   uint64
+	// exact says that ip is the address of the frame's next instruction rather
+	// than a return address: in the innermost frame and in interrupted ones.
+	exact bool
+	// sp is unknown on arm64 once the walk went by a frame pointer, which does not
+	// tell the size of a frame there. Only exact frames know all registers.
+	sp, fp, bx known
+	all        func(register uint64) (uint64, bool)
+}
+
+// setAll sets the registers of an exact frame.
+func (w *walk) setAll(read func(register uint64) (uint64, bool)) {
+	get := func(register uint64) (k known) {
+		k.value, k.ok = read(register)
+		return k
+	}
+	w.all = read
+	w.sp, w.fp, w.bx = get(w.arch.sp), get(w.arch.fp), get(w.arch.bx)
+}
+
+// step goes to the caller.
+func (w *walk) step() Stop {
+	switch r := w.rule(); r.Kind {
+	case None:
+		return w.byFramePointer()
+	case Offset, Deref, PLT, Switch:
+		if r.Base == SP && !w.sp.ok {
+			return w.byFramePointer()
+		}
+		return w.byRule(r)
+	case Signal:
+		return w.fromSignal()
+	case End:
+		return StopEnd
+	}
+	return StopUnsupported
+}
+
+// rule looks up the rule for the frame. A return address may lie behind the end
+// of a function whose last instruction is a call: the call counts.
+func (w *walk) rule() Rule {
+	addr := w.ip
+	if !w.exact {
+		addr--
+	}
+	t, bias, ok := w.Table(addr)
+	if !ok {
+		return Rule{}
+	}
+	return t.Lookup(addr - bias)
+}
+
+func (w *walk) byRule(r Rule) Stop {
+	cfa, stop := w.cfa(r)
+	if stop != more {
+		return stop
+	}
+	if r.Kind != Switch && w.sp.ok && (cfa < w.sp.value || cfa == w.sp.value && r.RA&^Signed != Same) {
+		return StopStuck
+	}
+	ra, stop := w.returnAddress(r, cfa)
+	if stop != more {
+		return stop
+	}
+	fp := w.saved(r.FP, int64(r.FPOffset), cfa, w.fp)
+	bx := w.saved(r.BX, int64(r.BXOffset), cfa, w.bx)
+	return w.called(ra, known{cfa, true}, fp, bx)
+}
+
+// cfa computes the canonical frame address.
+func (w *walk) cfa(r Rule) (uint64, Stop) {
+	base := w.base(r.Base)
+	if !base.ok {
+		return 0, StopRegister
+	}
+	cfa := base.value + uint64(int64(r.CFA))
+	switch r.Kind {
+	case Deref:
+		value, stop := w.load(cfa)
+		return value + uint64(int64(r.Add)), stop
+	case PLT:
+		if w.ip&15 >= uint64(r.Add) {
+			cfa += 8
+		}
+	}
+	return cfa, more
+}
+
+func (w *walk) base(b Base) known {
+	switch {
+	case b == SP:
+		return w.sp
+	case b == FP:
+		return w.fp
+	case b == BX:
+		return w.bx
+	case b >= Other && w.all != nil:
+		value, ok := w.all(uint64(b - Other))
+		return known{value, ok}
+	}
+	return known{}
+}
+
+// returnAddress finds the return address. In the link register it is in exact
+// frames only, others have called since.
+func (w *walk) returnAddress(r Rule, cfa uint64) (uint64, Stop) {
+	var ra uint64
+	stop := more
+	if r.RA&^Signed == AtCFA {
+		ra, stop = w.load(cfa + 8*uint64(int64(r.RAOffset)))
+	} else if w.all == nil {
+		return 0, StopRegister
+	} else if value, ok := w.all(w.arch.ra); ok {
+		ra = value
+	} else {
+		return 0, StopMemory
+	}
+	if r.RA&Signed != 0 {
+		ra &= addressMask
+	}
+	return ra, stop
+}
+
+// saved finds the caller's value of a register. offset is in units of 8 bytes.
+func (w *walk) saved(p Place, offset int64, cfa uint64, now known) known {
+	base := cfa
+	switch p {
+	case Same:
+		return now
+	case AtFP:
+		if !w.fp.ok {
+			return known{}
+		}
+		base = w.fp.value
+	case Lost:
+		return known{}
+	}
+	value, ok := w.Word(base + 8*uint64(offset))
+	return known{value, ok}
+}
+
+// byFramePointer goes to the caller by the chain of frame pointers: what the
+// frame pointer points to is the caller's, and then comes the return address.
+func (w *walk) byFramePointer() Stop {
+	fp := w.fp.value
+	if w.fp.ok && fp == 0 && !w.exact {
+		return StopEnd // how the ABIs mark the outermost frame
+	}
+	if !w.fp.ok || fp == 0 || fp%8 != 0 || w.sp.ok && fp < w.sp.value {
+		return StopFramePointer
+	}
+	next, stop := w.load(fp)
+	if stop != more {
+		return stop
+	}
+	ra, stop := w.load(fp + 8)
+	if stop != more {
+		return stop
+	}
+	if w.arch.link {
+		ra &= addressMask // it may be signed
+	}
+	// A frame pointer that does not lead up is none: only rules help then.
+	up := next == 0 || next > fp
+	return w.called(ra, known{fp + 16, !w.arch.link}, known{next, up}, known{})
+}
+
+// fromSignal goes to the code that a signal interrupted. All its registers stand
+// where the kernel has put them.
+func (w *walk) fromSignal() Stop {
+	if !w.sp.ok {
+		return StopRegister
+	}
+	context := w.sp.value
+	ip, stop := w.load(context + uint64(w.arch.signalIP))
+	if stop != more {
+		return stop
+	}
+	w.ip, w.exact = ip, true
+	w.setAll(func(register uint64) (uint64, bool) {
+		if register >= uint64(len(w.arch.signal)) {
+			return 0, false
+		}
+		return w.Word(context + uint64(w.arch.signal[register]))
+	})
+	return more
+}
+
+// called sets the registers of the caller. A return address of 0 is put where
+// nothing has called.
+func (w *walk) called(ra uint64, sp, fp, bx known) Stop {
+	w.ip, w.exact, w.all = ra, false, nil
+	w.sp, w.fp, w.bx = sp, fp, bx
+	if ra == 0 {
+		return StopEnd
+	}
+	return more
+}
+
+func (w *walk) load(addr uint64) (uint64, Stop) {
+	value, ok := w.Word(addr)
+	if !ok {
+		return 0, StopMemory
+	}
+	return value, more
+}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"time"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/btf"
@@ -88,16 +87,6 @@ func (s *Sampler) ProgramFD() int { return s.objects.Sample.FD() }
 // NewReader opens the ring for reading; the caller closes it.
 func (s *Sampler) NewReader() (*ringbuf.Reader, error) {
 	return ringbuf.NewReader(s.objects.Ring)
-}
-
-// RunTime is the time spent in the program and the number of runs since load.
-// Both stay 0 unless statistics are enabled, see ebpf.EnableStats.
-func (s *Sampler) RunTime() (time.Duration, uint64, error) {
-	stats, err := s.objects.Sample.Stats()
-	if err != nil {
-		return 0, 0, fmt.Errorf("read BPF statistics: %w", err)
-	}
-	return stats.Runtime, stats.RunCount, nil
 }
 
 // MapBytes is the kernel memory of all maps, as the kernel accounts for it. From

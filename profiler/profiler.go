@@ -132,9 +132,6 @@ func New(opts Options) (_ *Profiler, err error) {
 // Files gives access to the files of sampled objects.
 func (p *Profiler) Files() *Files { return p.files }
 
-// Sampler is the kernel side, for its statistics.
-func (p *Profiler) Sampler() *bpf.Sampler { return p.sampler }
-
 // Run samples until ctx ends and then hands on what is still in the rings.
 func (p *Profiler) Run(ctx context.Context) error {
 	// Events first, then the scan: nothing can happen in between unseen.

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * The treaty: every value that crosses from the kernel side to Go stands here
- * and nowhere else. bpf2go makes the Go types from it; treaty_test.go holds
- * them against the compiled object's BTF. Integers are little-endian, fixed in
- * width, padding is spelled out, numbers are never reused.
+ * The treaty: every value that crosses between the kernel side and Go stands
+ * here and nowhere else. bpf2go makes the Go types from it; treaty_test.go
+ * holds them against the compiled object's BTF. Integers are little-endian,
+ * fixed in width, padding is spelled out, numbers are never reused.
  */
 #ifndef FLEETPROF_EVENTS_H
 #define FLEETPROF_EVENTS_H
@@ -14,12 +14,19 @@
 /* What bpf_get_stack() gives at most: sysctl kernel.perf_event_max_stack. */
 #define MAX_KERNEL_FRAMES 127
 
-/* A deeper user stack is cut and says so (STOP_DEPTH). */
+/* A deeper user stack is cut and says so (STOP_DEPTH). The chain of tail calls
+ * on kernels without bpf_loop() ends sooner, see sampler.bpf.c. */
 #define MAX_USER_FRAMES 1024
+
+/*
+ * The ring: from the kernel side to Go.
+ */
 
 /* The kinds of record in the ring; the first field of each. */
 enum record_kind {
 	RECORD_TICK = 1,
+	RECORD_REGISTERS = 2,
+	RECORD_STACK = 3,
 };
 
 /* Why the walk of a user stack ended. sample.Stop is the Go side of it. */
@@ -28,14 +35,22 @@ enum stop {
 	STOP_END = 1,	       /* outermost frame reached */
 	STOP_FRAME_POINTER = 2, /* the next frame pointer cannot be one */
 	STOP_FAULT = 3,	       /* stack memory could not be read */
-	STOP_DEPTH = 4,	       /* MAX_USER_FRAMES reached */
+	STOP_DEPTH = 4,	       /* the limit of frames reached */
 	STOP_COMPAT = 5,       /* 32-bit program */
 	STOP_EXITING = 6,      /* the address space is gone */
+	STOP_UNSUPPORTED = 7,  /* the table knows that no rule expresses this place */
+	STOP_REGISTER = 8,     /* the rule counts from a register nobody knows */
+	STOP_STUCK = 9,	       /* the rule does not lead up the stack */
+	STOP_LATE = 10,	       /* tables were not there, and the stack could not be sent */
+	STOP_CODE = 11,	       /* the address is not in any mapping */
 };
 
 enum tick_flag {
 	TICK_KERNEL_THREAD = 1 << 0,
 	TICK_KERNEL_CUT = 1 << 1, /* the kernel stack may be deeper than MAX_KERNEL_FRAMES */
+	TICK_KNOWN = 1 << 2,	  /* no frames follow: those of an earlier tick with this hash */
+	TICK_LATE = 1 << 3,	  /* user frames are to be found from the registers and stack
+				   * records of this CPU and time, which came before */
 };
 
 /* Indexes into the counters map. */
@@ -46,12 +61,15 @@ enum counter {
 	COUNTER_KERNEL_STACK_ERROR = 3, /* bpf_get_stack() refused: no kernel frames */
 	COUNTER_KERNEL_WORKER = 4,     /* a process's thread without user registers: io_uring, vhost */
 	COUNTER_CGROUP_ERROR = 5,      /* cgroup unreadable: id 0 */
-	COUNTERS = 6,
+	COUNTER_LATE = 6,	       /* ticks whose stack went up the ring to be walked there */
+	COUNTER_LATE_REFUSED = 7,      /* the same, had there been room: walked by frame pointers */
+	COUNTER_KNOWN = 8,	       /* ticks whose stack did not have to travel again */
+	COUNTERS = 9,
 };
 
 /*
  * One tick on one CPU. kernel_frames + user_frames addresses of 8 bytes each
- * follow in the record, innermost first, kernel before user.
+ * follow in the record, innermost first, kernel before user, unless TICK_KNOWN.
  */
 struct tick {
 	__u16 kind; /* RECORD_TICK */
@@ -61,6 +79,10 @@ struct tick {
 	__u16 user_frames;
 	__u64 time_ns; /* CLOCK_MONOTONIC */
 	__u64 cgroup_id;
+	__u64 stack_hash; /* of tgid and all frames; 0: has none */
+	/* Which address space: the kernel's mm, and how many exec(2) led to it. */
+	__u64 mm;
+	__u64 exec_id;
 	__u32 tgid;
 	__u32 tid;
 	__u32 cpu;
@@ -68,6 +90,98 @@ struct tick {
 	__u8 comm[COMM_BYTES];
 };
 
-_Static_assert(sizeof(struct tick) == 56, "struct tick is part of the treaty");
+_Static_assert(sizeof(struct tick) == 80, "struct tick is part of the treaty");
+
+/* User registers, by DWARF number: 16 of them on amd64, x0 to x30 and sp on
+ * arm64. What there is not is 0. */
+#define REGISTERS 32
+
+/* The registers a late tick's walk starts from. */
+struct registers {
+	__u16 kind; /* RECORD_REGISTERS */
+	__u16 reserved;
+	__u32 cpu;
+	__u64 time_ns; /* that of the tick to come */
+	__u64 ip;
+	__u64 r[REGISTERS];
+};
+
+_Static_assert(sizeof(struct registers) == 280, "struct registers is part of the treaty");
+
+/* A piece of a late tick's stack. bytes of memory follow; pieces come in
+ * ascending order, each begins where the last one ended. */
+#define STACK_PIECE 4096
+
+struct stack_piece {
+	__u16 kind; /* RECORD_STACK */
+	__u16 bytes;
+	__u32 cpu;
+	__u64 time_ns; /* that of the tick to come */
+	__u64 address;
+};
+
+_Static_assert(sizeof(struct stack_piece) == 24, "struct stack_piece is part of the treaty");
+
+/*
+ * Memory that both sides see: Go writes it, the walk reads it. The unwind tables
+ * themselves are described in profiler/unwind/FORMAT.md. They lie in one array
+ * of words of 4 bytes, cut into blocks; the rows of one page of text never
+ * cross from one block into the next.
+ */
+#define BLOCK_BITS 20 /* in bytes */
+#define BLOCK_BYTES (1 << BLOCK_BITS)
+#define BLOCK_WORDS (BLOCK_BYTES / 4)
+
+enum segment_state {
+	SEGMENT_NONE = 0,   /* no table and never will be: go by frame pointers */
+	SEGMENT_ABSENT = 1, /* a table is not there now: ask for it */
+	SEGMENT_READY = 2,
+};
+
+/* One executable segment of an object, with the table that covers it. */
+struct segment {
+	__u64 file_start; /* file offset of the code that index[0] is about */
+	__u32 length;	  /* bytes of code covered, from there */
+	__u32 index;	  /* the rest: numbers of words in the array of blocks */
+	__u32 rows;
+	__u32 rules;
+	__u32 state; /* enum segment_state */
+	__u32 used;  /* epoch of the last walk through it; written by the kernel side */
+};
+
+_Static_assert(sizeof(struct segment) == 32, "struct segment is part of the treaty");
+
+/* How many segments there can be. Number 0 stays SEGMENT_NONE. */
+#define SEGMENTS 8192
+
+/* One executable mapping of a process. */
+struct mapping {
+	__u64 start;
+	__u64 limit;
+	__u64 offset; /* in the file */
+	__u32 segment;
+	__u32 reserved;
+};
+
+_Static_assert(sizeof(struct mapping) == 32, "struct mapping is part of the treaty");
+
+/* The mappings of all processes lie in blocks; those of one process follow each
+ * other in one block, in ascending order. */
+#define LIST_BITS 12
+#define LIST_LENGTH (1 << LIST_BITS)
+#define LISTS 16
+
+/* Where the mappings of a process are, by tgid. They are those of one address
+ * space: a process with another mm or exec_id has changed since. */
+struct process {
+	__u64 mm;
+	__u64 exec_id;
+	__u32 first; /* block << LIST_BITS | place in it */
+	__u32 count;
+};
+
+_Static_assert(sizeof(struct process) == 24, "struct process is part of the treaty");
+
+#define PROCESSES 16384
 
 #endif

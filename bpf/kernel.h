@@ -34,27 +34,14 @@ struct task_struct {
 	unsigned int flags;
 	void *stack;
 	void *mm;
+	__u64 self_exec_id;
 	struct css_set *cgroups;
 };
 
-/* The kernel's own pt_regs, as saved at entry from user mode. */
-#if defined(__TARGET_ARCH_x86)
+/* Only its size is of interest: what it holds is struct user_abi. */
 struct pt_regs {
-	unsigned long bp;
-	unsigned long ip;
-	unsigned long cs;
-	unsigned long sp;
+	char any;
 };
-#elif defined(__TARGET_ARCH_arm64)
-struct pt_regs {
-	__u64 regs[31];
-	__u64 sp;
-	__u64 pc;
-	__u64 pstate;
-};
-#else
-#error "unknown architecture"
-#endif
 
 #pragma clang attribute pop
 
@@ -62,26 +49,25 @@ struct pt_regs {
 #define PF_KTHREAD 0x00200000
 
 /*
- * The context of a perf_event program: struct bpf_perf_event_data, whose
- * first member is the user-ABI register set of the architecture
- * (arch/x86/include/uapi/asm/ptrace.h, arch/arm64/include/uapi/asm/ptrace.h).
- * Fixed layout; the verifier accepts 8-byte reads only.
+ * A register set in the order of the user ABI (arch/x86/include/uapi/asm/ptrace.h,
+ * arch/arm64/include/uapi/asm/ptrace.h). Fixed layout. The kernel's own pt_regs,
+ * as saved at entry from user mode, begins with it, and so does the context of a
+ * perf_event program, struct bpf_perf_event_data, of which the verifier lets
+ * programs read 8 bytes at a time only.
  */
 #if defined(__TARGET_ARCH_x86)
-struct perf_event_context {
+struct user_abi {
 	__u64 r15, r14, r13, r12, bp, bx, r11, r10, r9, r8;
 	__u64 ax, cx, dx, si, di, orig_ax;
 	__u64 ip, cs, flags, sp, ss;
-	__u64 sample_period;
-	__u64 addr;
 };
 #elif defined(__TARGET_ARCH_arm64)
-struct perf_event_context {
+struct user_abi {
 	__u64 regs[31];
 	__u64 sp, pc, pstate;
-	__u64 sample_period;
-	__u64 addr;
 };
+#else
+#error "unknown architecture"
 #endif
 
 #endif

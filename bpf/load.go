@@ -5,10 +5,13 @@ package bpf
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/btf"
+	"github.com/cilium/ebpf/features"
 	"github.com/cilium/ebpf/ringbuf"
 	"github.com/cilium/ebpf/rlimit"
 	"golang.org/x/sys/unix"
@@ -22,6 +25,8 @@ type Options struct {
 	// RingBytes is the size of the ring, a power of two and a multiple of the
 	// page size.
 	RingBytes int
+	// TableBlocks is the memory for unwind tables, in blocks of 1 MiB.
+	TableBlocks int
 	// CgroupSubsystem is CgroupV2 or what CgroupSubsystem returns.
 	CgroupSubsystem int
 }
@@ -29,12 +34,26 @@ type Options struct {
 // Sampler is the sampling program and its maps, loaded. Its methods are safe
 // for concurrent use.
 type Sampler struct {
-	objects samplerObjects
+	objects struct {
+		samplerObjects
+		chain
+	}
+	memory *Memory
+}
+
+// chain is what the program has in addition on kernels without bpf_loop(). A
+// program array is emptied by the kernel once nobody holds it open.
+type chain struct {
+	Calls *ebpf.Map `ebpf:"calls"`
 }
 
 // Load puts the sampler into the kernel without running it. An error that a
 // user can do something about is, or wraps, an *Unsupported.
 func Load(opts Options) (*Sampler, error) {
+	return load(opts, features.HaveProgramHelper(ebpf.PerfEvent, asm.FnLoop) == nil)
+}
+
+func load(opts Options, loop bool) (_ *Sampler, err error) {
 	if err := CheckBTF(); err != nil {
 		return nil, err
 	}
@@ -43,25 +62,51 @@ func Load(opts Options) (*Sampler, error) {
 	// and says so if it does not.
 	_ = rlimit.RemoveMemlock()
 
-	spec, err := loadSampler()
+	spec, err := specOf(opts, loop)
+	if err != nil {
+		return nil, err
+	}
+	s := new(Sampler)
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.Close())
+		}
+	}()
+	if loop {
+		err = spec.LoadAndAssign(&s.objects.samplerObjects, nil)
+	} else {
+		err = spec.LoadAndAssign(&s.objects, nil)
+	}
+	if err != nil {
+		return nil, explainLoad(err)
+	}
+	s.memory, err = mapMemory(&s.objects.samplerMaps)
+	return s, err
+}
+
+// specOf gives the programs with their constants set.
+func specOf(opts Options, loop bool) (*ebpf.CollectionSpec, error) {
+	read := loadSampler
+	if !loop {
+		read = loadChain
+	}
+	spec, err := read()
 	if err != nil {
 		return nil, fmt.Errorf("read embedded BPF object: %w", err)
 	}
 	spec.Maps[samplerMapRing].MaxEntries = uint32(opts.RingBytes)
+	spec.Maps[samplerMapBlocks].MaxEntries = uint32(opts.TableBlocks)
 	for name, value := range map[string]any{
 		samplerVarCgroupSubsys:     int32(opts.CgroupSubsystem),
 		samplerVarKernelStackBytes: kernelStackBytes(),
-		samplerVarRingWakeBytes:    uint64(opts.RingBytes / 4),
+		samplerVarRingBytes:        uint64(opts.RingBytes),
+		samplerVarHashSeed:         rand.Uint64(),
 	} {
 		if err := spec.Variables[name].Set(value); err != nil {
 			return nil, fmt.Errorf("set BPF constant %s: %w", name, err)
 		}
 	}
-	s := new(Sampler)
-	if err := spec.LoadAndAssign(&s.objects, nil); err != nil {
-		return nil, explainLoad(err)
-	}
-	return s, nil
+	return spec, nil
 }
 
 // kernelStackBytes is THREAD_SIZE: 16 KiB, or one page where pages are larger
@@ -93,7 +138,7 @@ func (s *Sampler) NewReader() (*ringbuf.Reader, error) {
 // Linux 5.11 to 6.3 it counts nothing for a ring, whose size is then taken.
 func (s *Sampler) MapBytes() (uint64, error) {
 	var sum uint64
-	for _, m := range []*ebpf.Map{s.objects.Ring, s.objects.Counters, s.objects.Scratch} {
+	for _, m := range s.maps() {
 		info, err := m.Info()
 		if err != nil {
 			return 0, fmt.Errorf("read BPF map info: %w", err)
@@ -107,6 +152,11 @@ func (s *Sampler) MapBytes() (uint64, error) {
 	return sum, nil
 }
 
+func (s *Sampler) maps() []*ebpf.Map {
+	o := &s.objects
+	return []*ebpf.Map{o.Ring, o.Counters, o.Scratch, o.Blocks, o.Segments, o.Lists, o.Processes, o.Sent}
+}
+
 // Counters are events since load, summed over CPUs.
 type Counters struct {
 	Ticks            uint64 // program runs: ticks that did not hit idle
@@ -115,6 +165,9 @@ type Counters struct {
 	KernelStackError uint64 // ticks whose kernel stack could not be taken
 	KernelWorker     uint64 // ticks of kernel workers that are threads of a process
 	CgroupError      uint64 // ticks whose cgroup could not be read
+	Late             uint64 // ticks whose stack went up the ring to be walked there
+	LateRefused      uint64 // the same, had there been room
+	Known            uint64 // ticks whose stack did not have to travel again
 }
 
 // Counters reads the sampler's counters.
@@ -127,6 +180,9 @@ func (s *Sampler) Counters() (Counters, error) {
 		samplerCounterCOUNTER_KERNEL_STACK_ERROR: &c.KernelStackError,
 		samplerCounterCOUNTER_KERNEL_WORKER:      &c.KernelWorker,
 		samplerCounterCOUNTER_CGROUP_ERROR:       &c.CgroupError,
+		samplerCounterCOUNTER_LATE:               &c.Late,
+		samplerCounterCOUNTER_LATE_REFUSED:       &c.LateRefused,
+		samplerCounterCOUNTER_KNOWN:              &c.Known,
 	} {
 		var perCPU []uint64
 		if err := s.objects.Counters.Lookup(uint32(which), &perCPU); err != nil {
@@ -140,8 +196,17 @@ func (s *Sampler) Counters() (Counters, error) {
 }
 
 // Close removes program and maps from the kernel once no perf event refers to
-// them. It is idempotent.
-func (s *Sampler) Close() error { return s.objects.Close() }
+// them. The memory must not be used any more. It is idempotent.
+func (s *Sampler) Close() error {
+	errs := []error{s.objects.samplerObjects.Close()}
+	if s.objects.Calls != nil {
+		errs = append(errs, s.objects.Calls.Close())
+	}
+	if s.memory != nil {
+		errs = append(errs, s.memory.unmap())
+	}
+	return errors.Join(errs...)
+}
 
 // CgroupSubsystem is the index of a cgroup v1 controller, such as "memory", in
 // the running kernel's css_set.subsys.

@@ -1,23 +1,41 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* The registers a stack walk starts from, by architecture. */
+/*
+ * What a stack walk must know of an architecture: profiler/unwind/arch.go is the
+ * Go side of it.
+ */
 #ifndef FLEETPROF_REGS_H
 #define FLEETPROF_REGS_H
 
+#include "events.h"
 #include "kernel.h"
-
-/* Where a walk stands: the same three on every architecture. */
-struct user_regs {
-	__u64 pc;
-	__u64 sp;
-	__u64 fp;
-	bool compat; /* a 32-bit program */
-};
 
 #if defined(__TARGET_ARCH_x86)
 
-static __always_inline bool in_user_mode(const struct perf_event_context *ctx)
+/* DWARF numbers, System V psABI for AMD64, figure 3.36. */
+#define REGISTER_BX 3
+#define REGISTER_FP 6
+#define REGISTER_SP 7
+
+/* Calls leave the return address on the stack. */
+#define LINK_REGISTER 0
+
+/* The register that tells the mode the processor was in. */
+static __always_inline __u64 mode(const struct user_abi *regs)
 {
-	return (ctx->cs & 3) == 3; /* requested privilege level */
+	return regs->cs;
+}
+
+static __always_inline bool is_user(__u64 mode)
+{
+	return (mode & 3) == 3; /* requested privilege level */
+}
+
+/* arch/x86/include/asm/segment.h */
+#define USER32_CS 0x23
+
+static __always_inline bool is_compat(__u64 mode)
+{
+	return (mode & 0xffff) == USER32_CS;
 }
 
 static __always_inline __u64 code_address(__u64 saved)
@@ -33,33 +51,86 @@ static __always_inline __u64 stack_address(__u64 saved)
 /* How far below sp the innermost frame record may begin, in bytes. */
 #define FRAME_BELOW_SP 0
 
-/* arch/x86/include/asm/segment.h */
-#define USER32_CS 0x23
-
-static __always_inline void regs_from_context(const struct perf_event_context *ctx,
-					      struct user_regs *out)
+static __always_inline void set_registers(struct registers *to, const struct user_abi *from)
 {
-	out->pc = ctx->ip;
-	out->sp = ctx->sp;
-	out->fp = ctx->bp;
-	out->compat = (ctx->cs & 0xffff) == USER32_CS;
+	to->ip = from->ip;
+	to->r[0] = from->ax;
+	to->r[1] = from->dx;
+	to->r[2] = from->cx;
+	to->r[3] = from->bx;
+	to->r[4] = from->si;
+	to->r[5] = from->di;
+	to->r[6] = from->bp;
+	to->r[7] = from->sp;
+	to->r[8] = from->r8;
+	to->r[9] = from->r9;
+	to->r[10] = from->r10;
+	to->r[11] = from->r11;
+	to->r[12] = from->r12;
+	to->r[13] = from->r13;
+	to->r[14] = from->r14;
+	to->r[15] = from->r15;
 }
 
-static __always_inline void regs_from_task(const struct pt_regs *saved, struct user_regs *out)
+/* struct rt_sigframe without pretcode (arch/x86/include/asm/sigframe.h): 40 bytes
+ * from sp to the registers of uc_mcontext. */
+#define SIGNAL_CONTEXT 40
+
+struct signal_context {
+	__u64 r8, r9, r10, r11, r12, r13, r14, r15;
+	__u64 di, si, bp, bx, dx, ax, cx, sp, ip;
+};
+
+static __always_inline void set_signal_registers(struct registers *to,
+						 const struct signal_context *from)
 {
-	out->pc = BPF_CORE_READ(saved, ip);
-	out->sp = BPF_CORE_READ(saved, sp);
-	out->fp = BPF_CORE_READ(saved, bp);
-	out->compat = (BPF_CORE_READ(saved, cs) & 0xffff) == USER32_CS;
+	to->ip = from->ip;
+	to->r[0] = from->ax;
+	to->r[1] = from->dx;
+	to->r[2] = from->cx;
+	to->r[3] = from->bx;
+	to->r[4] = from->si;
+	to->r[5] = from->di;
+	to->r[6] = from->bp;
+	to->r[7] = from->sp;
+	to->r[8] = from->r8;
+	to->r[9] = from->r9;
+	to->r[10] = from->r10;
+	to->r[11] = from->r11;
+	to->r[12] = from->r12;
+	to->r[13] = from->r13;
+	to->r[14] = from->r14;
+	to->r[15] = from->r15;
 }
 
 #elif defined(__TARGET_ARCH_arm64)
 
+/* DWARF for the Arm 64-bit Architecture. There is no bx: none of its own. */
+#define REGISTER_BX 19
+#define REGISTER_FP 29
+#define REGISTER_RA 30
+#define REGISTER_SP 31
+
+#define LINK_REGISTER 1
+
+/* The register that tells the mode the processor was in. */
+static __always_inline __u64 mode(const struct user_abi *regs)
+{
+	return regs->pstate;
+}
+
 /* arch/arm64/include/uapi/asm/ptrace.h: the low bits are 0 in EL0t and in
  * 32-bit user mode alike. */
-static __always_inline bool in_user_mode(const struct perf_event_context *ctx)
+static __always_inline bool is_user(__u64 mode)
 {
-	return (ctx->pstate & 0xf) == 0;
+	return (mode & 0xf) == 0;
+}
+
+#define PSR_MODE32_BIT 0x10
+
+static __always_inline bool is_compat(__u64 mode)
+{
+	return (mode & PSR_MODE32_BIT) != 0;
 }
 
 /* A saved return address may carry a pointer authentication code in the bits
@@ -82,23 +153,32 @@ static __always_inline __u64 stack_address(__u64 saved)
  */
 #define FRAME_BELOW_SP 8
 
-#define PSR_MODE32_BIT 0x10
-
-static __always_inline void regs_from_context(const struct perf_event_context *ctx,
-					      struct user_regs *out)
+static __always_inline void set_registers(struct registers *to, const struct user_abi *from)
 {
-	out->pc = ctx->pc;
-	out->sp = ctx->sp;
-	out->fp = ctx->regs[29];
-	out->compat = (ctx->pstate & PSR_MODE32_BIT) != 0;
+#pragma clang loop unroll(full)
+	for (int i = 0; i < 31; i++)
+		to->r[i] = from->regs[i];
+	to->r[REGISTER_SP] = from->sp;
+	to->ip = from->pc;
 }
 
-static __always_inline void regs_from_task(const struct pt_regs *saved, struct user_regs *out)
+/* struct rt_sigframe (arch/arm64/kernel/signal.c): 128 bytes of siginfo, 176 to
+ * uc_mcontext, 8 to its registers. */
+#define SIGNAL_CONTEXT 312
+
+struct signal_context {
+	__u64 regs[31];
+	__u64 sp, pc;
+};
+
+static __always_inline void set_signal_registers(struct registers *to,
+						 const struct signal_context *from)
 {
-	out->pc = BPF_CORE_READ(saved, pc);
-	out->sp = BPF_CORE_READ(saved, sp);
-	out->fp = BPF_CORE_READ(saved, regs[29]);
-	out->compat = (BPF_CORE_READ(saved, pstate) & PSR_MODE32_BIT) != 0;
+#pragma clang loop unroll(full)
+	for (int i = 0; i < 31; i++)
+		to->r[i] = from->regs[i];
+	to->r[REGISTER_SP] = from->sp;
+	to->ip = from->pc;
 }
 
 #endif

@@ -2,8 +2,13 @@
 
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * The sampler: one program, run by a perf event on every CPU at every tick
- * that does not hit the idle task. It writes one record a tick into one ring.
+ * The sampler: run by a perf event on every CPU at every tick that does not hit
+ * the idle task. It writes one record a tick into one ring, and before that the
+ * user stack itself if user space is to walk it.
+ *
+ * Compiled twice: with bpf_loop() for Linux 5.17 and later, and with TAIL_CALLS
+ * for the kernels before, where the walk is cut in runs of one program that
+ * calls itself.
  */
 #include <stdbool.h>
 #include <stddef.h>
@@ -14,6 +19,7 @@
 #include "events.h"
 #include "kernel.h"
 #include "regs.h"
+#include "walk.h"
 
 /* Named so that bpf2go emits Go types and constants for them. */
 const enum stop emit_stop __attribute__((unused));
@@ -21,6 +27,12 @@ const enum tick_flag emit_tick_flag __attribute__((unused));
 const enum record_kind emit_record_kind __attribute__((unused));
 const enum counter emit_counter __attribute__((unused));
 const struct tick emit_tick __attribute__((unused));
+const struct registers emit_registers __attribute__((unused));
+const struct stack_piece emit_stack_piece __attribute__((unused));
+const enum segment_state emit_segment_state __attribute__((unused));
+const struct segment emit_segment __attribute__((unused));
+const struct mapping emit_mapping __attribute__((unused));
+const struct process emit_process __attribute__((unused));
 
 /*
  * Load-time constants, set by bpf.Load before the verifier sees the program.
@@ -34,11 +46,14 @@ const volatile __s32 cgroup_subsys = -1;
  * bpf_task_pt_regs(). */
 const volatile __u32 kernel_stack_bytes = 16384;
 
-/* Unread bytes in the ring from which on user space is woken. */
-const volatile __u64 ring_wake_bytes = 1 << 18;
+/* Size of the ring in bytes. */
+const volatile __u64 ring_bytes = 1 << 20;
+
+/* Random, so that no program can make stacks of equal hashes. */
+const volatile __u64 hash_seed = 0;
 
 /*
- * Maps.
+ * Maps. Those of the walk are in walk.h.
  */
 
 /* Records to user space. The loader sets the size from the memory budget; it
@@ -56,12 +71,37 @@ struct {
 	__type(value, __u64);
 } counters SEC(".maps");
 
+/* The stacks that user space has: low bits of the hash → hash and epoch. Of two
+ * stacks with one place, the later one takes it. */
+#define SENT 16384
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, SENT);
+	__type(key, __u32);
+	__type(value, __u64);
+} sent SEC(".maps");
+
+/* Frames of both kinds, and room to the next power of two: an index into them
+ * is bounded by a mask. */
+#define FRAMES 2048
+
+_Static_assert(MAX_KERNEL_FRAMES + MAX_USER_FRAMES <= FRAMES, "all frames have room");
+
 /* The record in the making: too large for the 512-byte BPF stack. A perf
  * event program is never entered twice on one CPU (bpf_prog_active). */
 struct scratch {
 	struct tick tick;
-	__u64 frames[MAX_KERNEL_FRAMES + MAX_USER_FRAMES];
+	__u64 frames[FRAMES];
+	struct registers registers;
+	struct walk walk;
+	struct stack_piece piece;
+	__u8 memory[STACK_PIECE];
+	struct user_abi saved;
 };
+
+/* PCPU_MIN_UNIT_SIZE of the kernel. */
+_Static_assert(sizeof(struct scratch) <= 32768, "a value of a per-CPU map has a limit");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
@@ -103,118 +143,276 @@ static __always_inline __u64 cgroup_id(struct task_struct *task)
 	return id;
 }
 
-/* The kernel part of the stack; nothing to do when the tick hit user mode.
- * Returns the number of frames written from the start of frames. */
-static __always_inline __u32 kernel_stack(struct perf_event_context *ctx, struct scratch *s)
+/* The kernel part of the stack. */
+static __always_inline void kernel_stack(struct user_abi *ctx, struct scratch *s)
 {
 	long bytes = bpf_get_stack(ctx, s->frames, MAX_KERNEL_FRAMES * sizeof(__u64), 0);
 
 	if (bytes <= 0) {
 		count(COUNTER_KERNEL_STACK_ERROR);
-		return 0;
+		return;
 	}
-	return (__u64)bytes / sizeof(__u64);
+	s->tick.kernel_frames = (__u64)bytes / sizeof(__u64);
+	if (s->tick.kernel_frames >= MAX_KERNEL_FRAMES)
+		s->tick.flags |= TICK_KERNEL_CUT;
 }
 
-/* The registers the task had when it left user mode. A kernel worker that runs
- * as a thread of a process (io_uring, vhost) never was there: it has none. */
-static __always_inline bool user_regs(struct perf_event_context *ctx, struct task_struct *task,
-				      struct user_regs *regs)
+/* Reads the registers the task had when it left user mode, and returns the mode
+ * they tell. */
+static __always_inline __u64 saved_registers(struct task_struct *task, struct scratch *s)
 {
-	void *stack;
+	void *saved;
 
-	if (in_user_mode(ctx)) {
-		regs_from_context(ctx, regs);
-		return true;
+	if (bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_task_pt_regs))
+		saved = (void *)bpf_task_pt_regs(
+			(struct task_struct *)bpf_get_current_task_btf());
+	else /* task_pt_regs() of both architectures: they lie at the top. */
+		saved = BPF_CORE_READ(task, stack) + kernel_stack_bytes -
+			bpf_core_type_size(struct pt_regs);
+	if (bpf_probe_read_kernel(&s->saved, sizeof(s->saved), saved))
+		s->saved = (struct user_abi){};
+	set_registers(&s->registers, &s->saved);
+	return mode(&s->saved);
+}
+
+/*
+ * The walk.
+ */
+
+static __always_inline __u64 mix(__u64 hash, __u64 value)
+{
+	hash = (hash ^ value) * 0x9e3779b97f4a7c15ULL;
+	return hash ^ hash >> 32;
+}
+
+/* Room in the ring from which on stacks are sent, and what part of it one stack
+ * may take at most: so many CPUs can do so at once. */
+#define COPY_PART 32
+#define MAX_COPY (32 * STACK_PIECE)
+
+/* Readies the walk of the current task. */
+static __always_inline void prepare_walk(struct scratch *s)
+{
+	struct walk *w = &s->walk;
+	struct process *p = bpf_map_lookup_elem(&processes, &s->tick.tgid);
+
+	walk_from(w, &s->registers);
+	w->hash = mix(hash_seed, s->tick.tgid);
+	w->may_hand_over = bpf_ringbuf_query(&ring, BPF_RB_AVAIL_DATA) < ring_bytes / 2;
+	w->first = w->count = 0;
+	if (p && p->mm == s->tick.mm && p->exec_id == s->tick.exec_id) {
+		w->first = p->first;
+		w->count = p->count;
 	}
-	if (bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_task_pt_regs)) {
-		regs_from_task((struct pt_regs *)bpf_task_pt_regs(
-				       (struct task_struct *)bpf_get_current_task_btf()),
-			       regs);
-	} else {
-		/* task_pt_regs() of both architectures: they lie at the top. */
-		stack = BPF_CORE_READ(task, stack);
-		regs_from_task(stack + kernel_stack_bytes -
-				       bpf_core_type_size(struct pt_regs),
-			       regs);
-	}
-	if (regs->pc == 0) {
-		count(COUNTER_KERNEL_WORKER);
+}
+
+/* Records the frame the walk is at and goes on to its caller. A frame that a
+ * signal interrupted is recorded with its address plus one, see FORMAT.md. */
+static __always_inline enum step next_frame(struct scratch *s)
+{
+	struct walk *w = &s->walk;
+	__u64 addr = w->ip + (w->exact && w->frames > 0);
+
+	s->frames[(s->tick.kernel_frames + w->frames) & (FRAMES - 1)] = addr;
+	w->hash = mix(w->hash, addr);
+	w->frames++;
+	return walk_step(w, &s->registers);
+}
+
+/*
+ * Sending.
+ */
+
+/* User space polls; it is woken only when the ring fills faster than it polls. */
+static __always_inline __u64 wakeup(void)
+{
+	return bpf_ringbuf_query(&ring, BPF_RB_AVAIL_DATA) > ring_bytes / 4 ? BPF_RB_FORCE_WAKEUP :
+									     BPF_RB_NO_WAKEUP;
+}
+
+/* Sends registers and stack memory for user space to walk. */
+static __always_inline bool send_stack(struct scratch *s)
+{
+	__u64 free = ring_bytes - bpf_ringbuf_query(&ring, BPF_RB_AVAIL_DATA);
+	__u64 sp = s->registers.r[REGISTER_SP];
+	__u64 page = (sp - FRAME_BELOW_SP) & ~(__u64)(STACK_PIECE - 1);
+
+	s->registers.kind = RECORD_REGISTERS;
+	s->registers.cpu = s->tick.cpu;
+	s->registers.time_ns = s->tick.time_ns;
+	if (bpf_ringbuf_output(&ring, &s->registers, sizeof(s->registers), BPF_RB_NO_WAKEUP))
 		return false;
+	s->piece = (struct stack_piece){
+		.kind = RECORD_STACK,
+		.bytes = STACK_PIECE,
+		.cpu = s->tick.cpu,
+		.time_ns = s->tick.time_ns,
+	};
+#pragma clang loop unroll(disable)
+	for (int i = 0; i < MAX_COPY / STACK_PIECE; i++) {
+		if ((__u64)i * STACK_PIECE > free / COPY_PART)
+			break;
+		s->piece.address = page + (__u64)i * STACK_PIECE;
+		if (bpf_probe_read_user(s->memory, sizeof(s->memory), (void *)s->piece.address)) {
+			if (s->piece.address < sp)
+				continue; /* below the stack */
+			break;
+		}
+		if (bpf_ringbuf_output(&ring, &s->piece, sizeof(s->piece) + sizeof(s->memory),
+				       BPF_RB_NO_WAKEUP))
+			break;
 	}
 	return true;
 }
 
-/*
- * The user part of the stack by frame pointers: at fp lie the caller's frame
- * pointer and the return address, on amd64 as on arm64. Frame pointers must
- * rise, which also ends every loop an attacker may build. Writes behind the
- * kernel frames and returns the number of frames.
- */
-static __always_inline __u32 user_stack(struct scratch *s, __u32 kernel_frames,
-					const struct user_regs *regs)
+/* Ends the walk: what it came to is written into the record. */
+static __always_inline void finish_walk(struct scratch *s)
 {
-	__u64 frame[2]; /* caller's frame pointer, return address */
-	__u64 fp = stack_address(regs->fp);
-	__u64 floor = regs->sp - FRAME_BELOW_SP;
-	__u32 n;
+	struct walk *w = &s->walk;
 
-	s->frames[kernel_frames] = regs->pc;
-	s->tick.stop = STOP_DEPTH;
-#pragma clang loop unroll(disable)
-	for (n = 1; n < MAX_USER_FRAMES; n++) {
-		if (fp == 0) {
-			s->tick.stop = STOP_END;
-			break;
-		}
-		if (fp < floor || (fp & 7)) {
-			s->tick.stop = STOP_FRAME_POINTER;
-			break;
-		}
-		if (bpf_probe_read_user(frame, sizeof(frame), (void *)fp)) {
-			s->tick.stop = STOP_FAULT;
-			break;
-		}
-		if (frame[1] == 0) {
-			s->tick.stop = STOP_END;
-			break;
-		}
-		s->frames[kernel_frames + n] = code_address(frame[1]);
-		floor = fp + sizeof(frame);
-		fp = stack_address(frame[0]);
+	s->tick.stop = w->stop;
+	s->tick.user_frames = w->frames;
+	s->tick.stack_hash = w->hash;
+	if (w->late && send_stack(s)) {
+		s->tick.flags |= TICK_LATE;
+		count(COUNTER_LATE);
+	} else if (w->late || w->missed) {
+		s->tick.stop = STOP_LATE;
+		count(COUNTER_LATE_REFUSED);
 	}
-	return n;
 }
 
-/* Hands the record over. User space polls; it is woken only when the ring
- * fills faster than it polls. */
+/* Hands the record over; the frames only if user space does not have them. */
 static __always_inline void send(struct scratch *s)
 {
 	__u64 frames = (__u64)s->tick.kernel_frames + s->tick.user_frames;
 	__u64 bytes = sizeof(s->tick) + frames * sizeof(__u64);
-	__u64 flags = BPF_RB_NO_WAKEUP;
+	__u64 mark, *place;
+	__u32 key;
 
-	if (bytes > sizeof(*s))
-		bytes = sizeof(*s);
-	if (bpf_ringbuf_query(&ring, BPF_RB_AVAIL_DATA) > ring_wake_bytes)
-		flags = BPF_RB_FORCE_WAKEUP;
-	if (bpf_ringbuf_output(&ring, s, bytes, flags))
+#pragma clang loop unroll(disable)
+	for (int i = 0; i < MAX_KERNEL_FRAMES && i < s->tick.kernel_frames; i++)
+		s->tick.stack_hash = mix(s->tick.stack_hash, s->frames[i]);
+	s->tick.stack_hash |= 1; /* 0 is none */
+	key = s->tick.stack_hash >> 32 & (SENT - 1);
+	mark = s->tick.stack_hash + ((__u64)epoch << 1);
+	place = bpf_map_lookup_elem(&sent, &key);
+	if (s->tick.flags & TICK_LATE) {
+		s->tick.stack_hash = 0;
+		place = NULL;
+	}
+	if (place && *place == mark) {
+		s->tick.flags |= TICK_KNOWN;
+		bytes = sizeof(s->tick);
+		count(COUNTER_KNOWN);
+	}
+	if (bytes > sizeof(s->tick) + sizeof(s->frames))
+		bytes = sizeof(s->tick) + sizeof(s->frames);
+	if (bpf_ringbuf_output(&ring, s, bytes, wakeup()))
 		count(COUNTER_LOST_RING_FULL);
+	else if (place)
+		*place = mark;
+}
+
+/* The one value of the scratch map. */
+static __always_inline struct scratch *my_scratch(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&scratch, &zero);
+}
+
+#ifdef TAIL_CALLS
+
+/* A chain of tail calls has at most 33 links before Linux 5.16, of which 32 are
+ * sure (MAX_TAIL_CALL_CNT), and the first one starts the walk. */
+#define FRAMES_PER_CALL 30
+
+int walk_on(struct user_abi *ctx);
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
+	__uint(max_entries, 1);
+	__uint(key_size, sizeof(__u32));
+	__array(values, int(void *));
+} calls SEC(".maps") = {
+	.values = { [0] = (void *)&walk_on },
+};
+
+SEC("perf_event")
+int walk_on(struct user_abi *ctx)
+{
+	struct scratch *s = my_scratch();
+	enum step step = STEP_MORE;
+
+	if (!s)
+		return 0;
+#pragma clang loop unroll(disable)
+	for (int i = 0; i < FRAMES_PER_CALL; i++) {
+		step = next_frame(s);
+		if (step != STEP_MORE)
+			break;
+	}
+	if (step == STEP_MORE)
+		bpf_tail_call(ctx, &calls, 0);
+	/* Only the last link of the chain comes here. */
+	finish_walk(s);
+	send(s);
+	return 0;
+}
+
+static __always_inline void walk(struct user_abi *ctx, struct scratch *s)
+{
+	bpf_tail_call(ctx, &calls, 0);
+	s->walk.stop = STOP_LATE; /* not reached */
+}
+
+#else
+
+static long loop_step(__u32 i, void *unused)
+{
+	struct scratch *s = my_scratch();
+
+	return !s || next_frame(s) != STEP_MORE;
+}
+
+static __always_inline void walk(struct user_abi *ctx, struct scratch *s)
+{
+	bpf_loop(MAX_USER_FRAMES, loop_step, NULL, 0);
+	finish_walk(s);
+}
+
+#endif
+
+/* The user part of the stack of a task that has one. */
+static __always_inline void user_stack(struct user_abi *ctx, struct scratch *s, __u64 mode)
+{
+	if (s->registers.ip == 0) {
+		/* A kernel worker that runs as a thread of a process (io_uring,
+		 * vhost) never was in user mode: it has no registers. */
+		count(COUNTER_KERNEL_WORKER);
+	} else if (is_compat(mode)) {
+		s->frames[s->tick.kernel_frames & (FRAMES - 1)] = s->registers.ip;
+		s->tick.user_frames = 1;
+		s->tick.stop = STOP_COMPAT;
+		s->tick.stack_hash = mix(hash_seed, s->registers.ip);
+	} else {
+		prepare_walk(s);
+		walk(ctx, s);
+	}
 }
 
 SEC("perf_event")
-int sample(struct perf_event_context *ctx)
+int sample(struct user_abi *ctx)
 {
 	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
 	__u64 pid_tgid = bpf_get_current_pid_tgid();
-	struct user_regs regs;
-	__u32 zero = 0, kernel_frames = 0;
-	struct scratch *s;
+	struct scratch *s = my_scratch();
+	__u64 mode_now = mode(ctx);
 
 	if (pid_tgid == 0)
 		return 0; /* idle: hardware counters know no exclude_idle */
 	count(COUNTER_TICKS);
-	s = bpf_map_lookup_elem(&scratch, &zero);
 	if (!s) {
 		count(COUNTER_LOST_SCRATCH);
 		return 0;
@@ -224,34 +422,28 @@ int sample(struct perf_event_context *ctx)
 		.stop = STOP_NONE,
 		.time_ns = bpf_ktime_get_ns(),
 		.cgroup_id = cgroup_id(task),
+		.stack_hash = hash_seed,
+		.mm = (__u64)BPF_CORE_READ(task, mm),
+		.exec_id = BPF_CORE_READ(task, self_exec_id),
 		.tgid = pid_tgid >> 32,
 		.tid = (__u32)pid_tgid,
 		.cpu = bpf_get_smp_processor_id(),
 	};
 	bpf_get_current_comm(s->tick.comm, sizeof(s->tick.comm));
 
-	if (!in_user_mode(ctx)) {
-		kernel_frames = kernel_stack(ctx, s);
-		if (kernel_frames >= MAX_KERNEL_FRAMES) {
-			kernel_frames = MAX_KERNEL_FRAMES;
-			s->tick.flags |= TICK_KERNEL_CUT;
-		}
+	if (is_user(mode_now)) {
+		set_registers(&s->registers, ctx);
+		user_stack(ctx, s, mode_now);
+		goto out;
 	}
-	s->tick.kernel_frames = kernel_frames;
-
-	if (BPF_CORE_READ(task, flags) & PF_KTHREAD) {
+	kernel_stack(ctx, s);
+	if (BPF_CORE_READ(task, flags) & PF_KTHREAD)
 		s->tick.flags |= TICK_KERNEL_THREAD;
-	} else if (BPF_CORE_READ(task, mm) == NULL) {
+	else if (s->tick.mm == 0)
 		s->tick.stop = STOP_EXITING;
-	} else if (!user_regs(ctx, task, &regs)) {
-		s->tick.stop = STOP_NONE;
-	} else if (regs.compat) {
-		s->frames[kernel_frames] = regs.pc;
-		s->tick.user_frames = 1;
-		s->tick.stop = STOP_COMPAT;
-	} else {
-		s->tick.user_frames = user_stack(s, kernel_frames, &regs);
-	}
+	else
+		user_stack(ctx, s, saved_registers(task, s));
+out:
 	send(s);
 	return 0;
 }

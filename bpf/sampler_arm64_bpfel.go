@@ -13,6 +13,11 @@ import (
 	"github.com/cilium/ebpf"
 )
 
+type samplerBlock struct {
+	_     structs.HostLayout
+	Words [262144]uint32
+}
+
 type samplerCounter uint32
 
 const (
@@ -22,14 +27,58 @@ const (
 	samplerCounterCOUNTER_KERNEL_STACK_ERROR samplerCounter = 3
 	samplerCounterCOUNTER_KERNEL_WORKER      samplerCounter = 4
 	samplerCounterCOUNTER_CGROUP_ERROR       samplerCounter = 5
-	samplerCounterCOUNTERS                   samplerCounter = 6
+	samplerCounterCOUNTER_LATE               samplerCounter = 6
+	samplerCounterCOUNTER_LATE_REFUSED       samplerCounter = 7
+	samplerCounterCOUNTER_KNOWN              samplerCounter = 8
+	samplerCounterCOUNTERS                   samplerCounter = 9
 )
+
+type samplerList struct {
+	_        structs.HostLayout
+	Mappings [4096]struct {
+		_        structs.HostLayout
+		Start    uint64
+		Limit    uint64
+		Offset   uint64
+		Segment  uint32
+		Reserved uint32
+	}
+}
+
+type samplerMapping struct {
+	_        structs.HostLayout
+	Start    uint64
+	Limit    uint64
+	Offset   uint64
+	Segment  uint32
+	Reserved uint32
+}
+
+type samplerProcess struct {
+	_      structs.HostLayout
+	Mm     uint64
+	ExecId uint64
+	First  uint32
+	Count  uint32
+}
 
 type samplerRecordKind uint32
 
 const (
-	samplerRecordKindRECORD_TICK samplerRecordKind = 1
+	samplerRecordKindRECORD_TICK      samplerRecordKind = 1
+	samplerRecordKindRECORD_REGISTERS samplerRecordKind = 2
+	samplerRecordKindRECORD_STACK     samplerRecordKind = 3
 )
+
+type samplerRegisters struct {
+	_        structs.HostLayout
+	Kind     uint16
+	Reserved uint16
+	Cpu      uint32
+	TimeNs   uint64
+	Ip       uint64
+	R        [32]uint64
+}
 
 type samplerScratch struct {
 	_    structs.HostLayout
@@ -42,13 +91,99 @@ type samplerScratch struct {
 		UserFrames   uint16
 		TimeNs       uint64
 		CgroupId     uint64
+		StackHash    uint64
+		Mm           uint64
+		ExecId       uint64
 		Tgid         uint32
 		Tid          uint32
 		Cpu          uint32
 		Reserved     uint32
 		Comm         [16]uint8
 	}
-	Frames [1151]uint64
+	Frames    [2048]uint64
+	Registers struct {
+		_        structs.HostLayout
+		Kind     uint16
+		Reserved uint16
+		Cpu      uint32
+		TimeNs   uint64
+		Ip       uint64
+		R        [32]uint64
+	}
+	Walk struct {
+		_             structs.HostLayout
+		Ip            uint64
+		Sp            uint64
+		Fp            uint64
+		Bx            uint64
+		Hash          uint64
+		Start         uint64
+		Size          uint64
+		Text          uint64
+		Length        uint32
+		Index         uint32
+		Rows          uint32
+		Rules         uint32
+		State         uint32
+		First         uint32
+		Count         uint32
+		Frames        uint32
+		Exact         uint8
+		KnowsSp       uint8
+		KnowsFp       uint8
+		BxIs          uint8
+		MayHandOver   uint8
+		Late          uint8
+		Missed        uint8
+		Stop          uint8
+		Buffered      uint64
+		BufferedBytes uint64
+		Buffer        [512]uint64
+	}
+	Piece struct {
+		_       structs.HostLayout
+		Kind    uint16
+		Bytes   uint16
+		Cpu     uint32
+		TimeNs  uint64
+		Address uint64
+	}
+	Memory [4096]uint8
+	Saved  struct {
+		_      structs.HostLayout
+		Regs   [31]uint64
+		Sp     uint64
+		Pc     uint64
+		Pstate uint64
+	}
+}
+
+type samplerSegment struct {
+	_         structs.HostLayout
+	FileStart uint64
+	Length    uint32
+	Index     uint32
+	Rows      uint32
+	Rules     uint32
+	State     uint32
+	Used      uint32
+}
+
+type samplerSegmentState uint32
+
+const (
+	samplerSegmentStateSEGMENT_NONE   samplerSegmentState = 0
+	samplerSegmentStateSEGMENT_ABSENT samplerSegmentState = 1
+	samplerSegmentStateSEGMENT_READY  samplerSegmentState = 2
+)
+
+type samplerStackPiece struct {
+	_       structs.HostLayout
+	Kind    uint16
+	Bytes   uint16
+	Cpu     uint32
+	TimeNs  uint64
+	Address uint64
 }
 
 type samplerStop uint32
@@ -61,6 +196,11 @@ const (
 	samplerStopSTOP_DEPTH         samplerStop = 4
 	samplerStopSTOP_COMPAT        samplerStop = 5
 	samplerStopSTOP_EXITING       samplerStop = 6
+	samplerStopSTOP_UNSUPPORTED   samplerStop = 7
+	samplerStopSTOP_REGISTER      samplerStop = 8
+	samplerStopSTOP_STUCK         samplerStop = 9
+	samplerStopSTOP_LATE          samplerStop = 10
+	samplerStopSTOP_CODE          samplerStop = 11
 )
 
 type samplerTick struct {
@@ -72,6 +212,9 @@ type samplerTick struct {
 	UserFrames   uint16
 	TimeNs       uint64
 	CgroupId     uint64
+	StackHash    uint64
+	Mm           uint64
+	ExecId       uint64
 	Tgid         uint32
 	Tid          uint32
 	Cpu          uint32
@@ -84,24 +227,39 @@ type samplerTickFlag uint32
 const (
 	samplerTickFlagTICK_KERNEL_THREAD samplerTickFlag = 1
 	samplerTickFlagTICK_KERNEL_CUT    samplerTickFlag = 2
+	samplerTickFlagTICK_KNOWN         samplerTickFlag = 4
+	samplerTickFlagTICK_LATE          samplerTickFlag = 8
 )
 
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	samplerMapBlocks           = "blocks"
 	samplerMapCounters         = "counters"
+	samplerMapLists            = "lists"
+	samplerMapProcesses        = "processes"
 	samplerMapRing             = "ring"
 	samplerMapScratch          = "scratch"
+	samplerMapSegments         = "segments"
+	samplerMapSent             = "sent"
 	samplerProgSample          = "sample"
 	samplerVarCgroupSubsys     = "cgroup_subsys"
 	samplerVarEmitCounter      = "emit_counter"
+	samplerVarEmitMapping      = "emit_mapping"
+	samplerVarEmitProcess      = "emit_process"
 	samplerVarEmitRecordKind   = "emit_record_kind"
+	samplerVarEmitRegisters    = "emit_registers"
+	samplerVarEmitSegment      = "emit_segment"
+	samplerVarEmitSegmentState = "emit_segment_state"
+	samplerVarEmitStackPiece   = "emit_stack_piece"
 	samplerVarEmitStop         = "emit_stop"
 	samplerVarEmitTick         = "emit_tick"
 	samplerVarEmitTickFlag     = "emit_tick_flag"
+	samplerVarEpoch            = "epoch"
+	samplerVarHashSeed         = "hash_seed"
 	samplerVarKernelStackBytes = "kernel_stack_bytes"
-	samplerVarRingWakeBytes    = "ring_wake_bytes"
+	samplerVarRingBytes        = "ring_bytes"
 )
 
 // loadSampler returns the embedded CollectionSpec for sampler.
@@ -153,9 +311,14 @@ type samplerProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type samplerMapSpecs struct {
-	Counters *ebpf.MapSpec `ebpf:"counters"`
-	Ring     *ebpf.MapSpec `ebpf:"ring"`
-	Scratch  *ebpf.MapSpec `ebpf:"scratch"`
+	Blocks    *ebpf.MapSpec `ebpf:"blocks"`
+	Counters  *ebpf.MapSpec `ebpf:"counters"`
+	Lists     *ebpf.MapSpec `ebpf:"lists"`
+	Processes *ebpf.MapSpec `ebpf:"processes"`
+	Ring      *ebpf.MapSpec `ebpf:"ring"`
+	Scratch   *ebpf.MapSpec `ebpf:"scratch"`
+	Segments  *ebpf.MapSpec `ebpf:"segments"`
+	Sent      *ebpf.MapSpec `ebpf:"sent"`
 }
 
 // samplerVariableSpecs contains global variables before they are loaded into the kernel.
@@ -164,12 +327,20 @@ type samplerMapSpecs struct {
 type samplerVariableSpecs struct {
 	CgroupSubsys     *ebpf.VariableSpec `ebpf:"cgroup_subsys"`
 	EmitCounter      *ebpf.VariableSpec `ebpf:"emit_counter"`
+	EmitMapping      *ebpf.VariableSpec `ebpf:"emit_mapping"`
+	EmitProcess      *ebpf.VariableSpec `ebpf:"emit_process"`
 	EmitRecordKind   *ebpf.VariableSpec `ebpf:"emit_record_kind"`
+	EmitRegisters    *ebpf.VariableSpec `ebpf:"emit_registers"`
+	EmitSegment      *ebpf.VariableSpec `ebpf:"emit_segment"`
+	EmitSegmentState *ebpf.VariableSpec `ebpf:"emit_segment_state"`
+	EmitStackPiece   *ebpf.VariableSpec `ebpf:"emit_stack_piece"`
 	EmitStop         *ebpf.VariableSpec `ebpf:"emit_stop"`
 	EmitTick         *ebpf.VariableSpec `ebpf:"emit_tick"`
 	EmitTickFlag     *ebpf.VariableSpec `ebpf:"emit_tick_flag"`
+	Epoch            *ebpf.VariableSpec `ebpf:"epoch"`
+	HashSeed         *ebpf.VariableSpec `ebpf:"hash_seed"`
 	KernelStackBytes *ebpf.VariableSpec `ebpf:"kernel_stack_bytes"`
-	RingWakeBytes    *ebpf.VariableSpec `ebpf:"ring_wake_bytes"`
+	RingBytes        *ebpf.VariableSpec `ebpf:"ring_bytes"`
 }
 
 // samplerObjects contains all objects after they have been loaded into the kernel.
@@ -192,16 +363,26 @@ func (o *samplerObjects) Close() error {
 //
 // It can be passed to loadSamplerObjects or ebpf.CollectionSpec.LoadAndAssign.
 type samplerMaps struct {
-	Counters *ebpf.Map `ebpf:"counters"`
-	Ring     *ebpf.Map `ebpf:"ring"`
-	Scratch  *ebpf.Map `ebpf:"scratch"`
+	Blocks    *ebpf.Map `ebpf:"blocks"`
+	Counters  *ebpf.Map `ebpf:"counters"`
+	Lists     *ebpf.Map `ebpf:"lists"`
+	Processes *ebpf.Map `ebpf:"processes"`
+	Ring      *ebpf.Map `ebpf:"ring"`
+	Scratch   *ebpf.Map `ebpf:"scratch"`
+	Segments  *ebpf.Map `ebpf:"segments"`
+	Sent      *ebpf.Map `ebpf:"sent"`
 }
 
 func (m *samplerMaps) Close() error {
 	return _SamplerClose(
+		m.Blocks,
 		m.Counters,
+		m.Lists,
+		m.Processes,
 		m.Ring,
 		m.Scratch,
+		m.Segments,
+		m.Sent,
 	)
 }
 
@@ -211,12 +392,20 @@ func (m *samplerMaps) Close() error {
 type samplerVariables struct {
 	CgroupSubsys     *ebpf.Variable `ebpf:"cgroup_subsys"`
 	EmitCounter      *ebpf.Variable `ebpf:"emit_counter"`
+	EmitMapping      *ebpf.Variable `ebpf:"emit_mapping"`
+	EmitProcess      *ebpf.Variable `ebpf:"emit_process"`
 	EmitRecordKind   *ebpf.Variable `ebpf:"emit_record_kind"`
+	EmitRegisters    *ebpf.Variable `ebpf:"emit_registers"`
+	EmitSegment      *ebpf.Variable `ebpf:"emit_segment"`
+	EmitSegmentState *ebpf.Variable `ebpf:"emit_segment_state"`
+	EmitStackPiece   *ebpf.Variable `ebpf:"emit_stack_piece"`
 	EmitStop         *ebpf.Variable `ebpf:"emit_stop"`
 	EmitTick         *ebpf.Variable `ebpf:"emit_tick"`
 	EmitTickFlag     *ebpf.Variable `ebpf:"emit_tick_flag"`
+	Epoch            *ebpf.Variable `ebpf:"epoch"`
+	HashSeed         *ebpf.Variable `ebpf:"hash_seed"`
 	KernelStackBytes *ebpf.Variable `ebpf:"kernel_stack_bytes"`
-	RingWakeBytes    *ebpf.Variable `ebpf:"ring_wake_bytes"`
+	RingBytes        *ebpf.Variable `ebpf:"ring_bytes"`
 }
 
 // samplerPrograms contains all programs after they have been loaded into the kernel.

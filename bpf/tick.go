@@ -4,16 +4,29 @@ package bpf
 
 import "unsafe"
 
-// Tick is the head of a record in the ring, see struct tick in events.h. The
-// addresses of the stack follow it.
-type Tick = samplerTick
+// The records of the ring, see events.h. The addresses of a stack follow a Tick,
+// memory follows a StackPiece.
+type (
+	Tick       = samplerTick
+	Registers  = samplerRegisters
+	StackPiece = samplerStackPiece
+)
 
-// TickBytes is the size of a Tick in the ring.
-const TickBytes = int(unsafe.Sizeof(Tick{}))
+// The sizes of the records in the ring.
+const (
+	TickBytes       = int(unsafe.Sizeof(Tick{}))
+	RegistersBytes  = int(unsafe.Sizeof(Registers{}))
+	StackPieceBytes = int(unsafe.Sizeof(StackPiece{}))
+)
 
 // The treaty's constants under Go names; events.h says what they mean.
 const (
-	RecordTick       = uint16(samplerRecordKindRECORD_TICK)
+	RecordTick      = uint16(samplerRecordKindRECORD_TICK)
+	RecordRegisters = uint16(samplerRecordKindRECORD_REGISTERS)
+	RecordStack     = uint16(samplerRecordKindRECORD_STACK)
+
 	FlagKernelThread = uint8(samplerTickFlagTICK_KERNEL_THREAD)
 	FlagKernelCut    = uint8(samplerTickFlagTICK_KERNEL_CUT)
+	FlagKnown        = uint8(samplerTickFlagTICK_KNOWN)
+	FlagLate         = uint8(samplerTickFlagTICK_LATE)
 )

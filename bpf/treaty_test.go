@@ -4,47 +4,65 @@ package bpf
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"reflect"
 	"strings"
 	"testing"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/btf"
+	"github.com/cilium/ebpf/features"
+	"golang.org/x/sys/unix"
 
 	"github.com/fleetprof/fleetprof/sample"
 )
 
-// The compiled object says how the kernel side lays a tick out; the Go type
-// must say the same, byte for byte.
-func TestTickLayoutIsTheObjects(t *testing.T) {
+// The compiled object says how the kernel side lays its records out; the Go
+// types must say the same, byte for byte.
+func TestLayoutsAreTheObjects(t *testing.T) {
 	spec, err := loadSampler()
 	if err != nil {
 		t.Fatal(err)
 	}
-	var c *btf.Struct
-	if err := spec.Types.TypeByName("tick", &c); err != nil {
+	for name, goType := range map[string]reflect.Type{
+		"tick":        reflect.TypeFor[Tick](),
+		"registers":   reflect.TypeFor[Registers](),
+		"stack_piece": reflect.TypeFor[StackPiece](),
+		"segment":     reflect.TypeFor[Segment](),
+		"mapping":     reflect.TypeFor[Mapping](),
+		"process":     reflect.TypeFor[Process](),
+	} {
+		t.Run(name, func(t *testing.T) {
+			var c *btf.Struct
+			if err := spec.Types.TypeByName(name, &c); err != nil {
+				t.Fatal(err)
+			}
+			if uintptr(c.Size) != goType.Size() {
+				t.Errorf("%d bytes in C and %d in Go", c.Size, goType.Size())
+			}
+			for _, m := range c.Members {
+				checkMember(t, m, goType)
+			}
+		})
+	}
+}
+
+func checkMember(t *testing.T, m btf.Member, goType reflect.Type) {
+	t.Helper()
+	f, ok := goType.FieldByName(goName(m.Name))
+	if !ok {
+		t.Errorf("member %s has no Go field", m.Name)
+		return
+	}
+	size, err := btf.Sizeof(m.Type)
+	if err != nil {
 		t.Fatal(err)
 	}
-	if int(c.Size) != TickBytes {
-		t.Errorf("struct tick has %d bytes in C and %d in Go", c.Size, TickBytes)
-	}
-	goType := reflect.TypeOf(Tick{})
-	for _, m := range c.Members {
-		name := goName(m.Name)
-		f, ok := goType.FieldByName(name)
-		if !ok {
-			t.Errorf("member %s of struct tick has no Go field %s", m.Name, name)
-			continue
-		}
-		size, err := btf.Sizeof(m.Type)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if f.Offset != uintptr(m.Offset.Bytes()) || int(f.Type.Size()) != size {
-			t.Errorf("%s: offset %d, %d bytes in C; offset %d, %d bytes in Go",
-				m.Name, m.Offset.Bytes(), size, f.Offset, f.Type.Size())
-		}
+	if f.Offset != uintptr(m.Offset.Bytes()) || int(f.Type.Size()) != size {
+		t.Errorf("%s: offset %d, %d bytes in C; offset %d, %d bytes in Go",
+			m.Name, m.Offset.Bytes(), size, f.Offset, f.Type.Size())
 	}
 }
 
@@ -66,6 +84,11 @@ func TestStopsAreTheTreatys(t *testing.T) {
 		samplerStopSTOP_DEPTH:         sample.StopDepth,
 		samplerStopSTOP_COMPAT:        sample.StopCompat,
 		samplerStopSTOP_EXITING:       sample.StopExiting,
+		samplerStopSTOP_UNSUPPORTED:   sample.StopUnsupported,
+		samplerStopSTOP_REGISTER:      sample.StopRegister,
+		samplerStopSTOP_STUCK:         sample.StopStuck,
+		samplerStopSTOP_LATE:          sample.StopLate,
+		samplerStopSTOP_CODE:          sample.StopCode,
 	} {
 		if uint32(c) != uint32(g) {
 			t.Errorf("%v is %d in C and %d in Go", g, c, g)
@@ -73,11 +96,13 @@ func TestStopsAreTheTreatys(t *testing.T) {
 	}
 }
 
-// loadOrSkip loads the sampler. It skips only where the kernel's answer is a
-// missing permission, and never for root.
-func loadOrSkip(t *testing.T) *Sampler {
+// A table of 2 MiB and a small ring.
+var testOptions = Options{RingBytes: 1 << 20, TableBlocks: 2, CgroupSubsystem: CgroupV2}
+
+// needsRights skips where the kernel's answer is a missing permission, and
+// never for root.
+func needsRights(t *testing.T, err error) {
 	t.Helper()
-	s, err := Load(Options{RingBytes: 1 << 20, CgroupSubsystem: CgroupV2})
 	var unsupported *Unsupported
 	if errors.As(err, &unsupported) && os.Geteuid() != 0 {
 		t.Skip(err)
@@ -89,32 +114,69 @@ func loadOrSkip(t *testing.T) *Sampler {
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+// kernelVersion is that of the running kernel: 5_17 is 5.17.
+func kernelVersion(t *testing.T) (version int) {
+	t.Helper()
+	var name unix.Utsname
+	if err := unix.Uname(&name); err != nil {
+		t.Fatal(err)
+	}
+	var major, minor int
+	if _, err := fmt.Sscanf(unix.ByteSliceToString(name.Release[:]), "%d.%d", &major, &minor); err != nil {
+		t.Fatal(err)
+	}
+	return major*100 + minor
+}
+
+func loadOrSkip(t *testing.T) *Sampler {
+	t.Helper()
+	s, err := Load(testOptions)
+	needsRights(t, err)
 	t.Cleanup(func() { s.Close() })
 	return s
 }
 
-// The verifier's own count of what it did, which kernels before 5.16 tell in
-// their log alone: "processed 114176 insns (limit 1000000) …".
+// The chain of tail calls must load on every kernel, the loop from 5.17 on. The
+// log is the verifier's own count of what it did: "processed 34778 insns (limit
+// 1000000) …".
 func TestVerifierAcceptsTheSampler(t *testing.T) {
+	loadOrSkip(t)
+	for name, loop := range map[string]bool{"loop": true, "chain": false} {
+		t.Run(name, func(t *testing.T) {
+			if err := features.HaveProgramHelper(ebpf.PerfEvent, asm.FnLoop); loop && err != nil {
+				if kernelVersion(t) >= 5_17 {
+					t.Fatal(err)
+				}
+				t.Skip(err)
+			}
+			spec, err := specOf(testOptions, loop)
+			if err != nil {
+				t.Fatal(err)
+			}
+			collection, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{
+				Programs: ebpf.ProgramOptions{LogLevel: ebpf.LogLevelStats},
+			})
+			needsRights(t, err)
+			defer collection.Close()
+			for name, program := range collection.Programs {
+				t.Log(name, program.VerifierLog)
+			}
+		})
+	}
+}
+
+func TestMapBytes(t *testing.T) {
 	s := loadOrSkip(t)
 	bytes, err := s.MapBytes()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if bytes < 1<<20 {
-		t.Errorf("maps take %d bytes, less than the ring alone", bytes)
+	least := uint64(testOptions.RingBytes + testOptions.TableBlocks<<20)
+	if bytes < least {
+		t.Errorf("maps take %d bytes, less than ring and tables alone", bytes)
 	}
-	spec, err := loadSampler()
-	if err != nil {
-		t.Fatal(err)
-	}
-	var objects samplerObjects
-	options := ebpf.CollectionOptions{Programs: ebpf.ProgramOptions{LogLevel: ebpf.LogLevelStats}}
-	if err := spec.LoadAndAssign(&objects, &options); err != nil {
-		t.Fatal(err)
-	}
-	defer objects.Close()
-	t.Log(objects.Sample.VerifierLog)
 }
 
 func TestCloseTwice(t *testing.T) {

@@ -9,8 +9,27 @@ import (
 	"unsafe"
 
 	"github.com/fleetprof/fleetprof/bpf"
+	"github.com/fleetprof/fleetprof/profiler/unwind"
 	"github.com/fleetprof/fleetprof/sample"
 )
+
+// tick is one tick as the ring delivered it.
+type tick struct {
+	sample.Raw
+	space addressSpace
+	// late is what to walk the user stack with; nil if the kernel side did it.
+	late *lateStack
+}
+
+// addressSpace tells the programs apart that one process runs one after another:
+// the kernel's mm, and how many exec(2) led to it.
+type addressSpace struct{ mm, execID uint64 }
+
+// lateStack is the registers and the memory of a user stack.
+type lateStack struct {
+	registers unwind.Registers
+	memory    unwind.Memory
+}
 
 // malformed is a record from the ring that does not keep the treaty.
 type malformed struct {
@@ -22,37 +41,143 @@ func (m malformed) Error() string {
 	return fmt.Sprintf("decode ring record: %s is %d, want %d", m.what, m.got, m.want)
 }
 
-// decodeTick reads one record of the ring (struct tick of bpf/events.h and the
-// addresses behind it). The result does not refer to record.
-func decodeTick(record []byte) (sample.Raw, error) {
-	if len(record) < bpf.TickBytes {
-		return sample.Raw{}, malformed{"length", len(record), bpf.TickBytes}
+// decoder turns records of the ring into ticks. It remembers what records refer
+// to: the frames of earlier ticks, and the registers and memory that come before
+// theirs. Not safe for concurrent use.
+type decoder struct {
+	frames frameCache
+	// coming is by CPU the tick to come and its stack.
+	coming map[uint32]*comingStack
+}
+
+type comingStack struct {
+	time uint64
+	late lateStack
+}
+
+func newDecoder() *decoder {
+	return &decoder{frames: newFrameCache(), coming: make(map[uint32]*comingStack)}
+}
+
+// decode reads one record; ok is false if it is only a part of a tick. The
+// result does not refer to record.
+func (d *decoder) decode(record []byte) (t tick, ok bool, err error) {
+	if len(record) < 2 {
+		return tick{}, false, malformed{"length", len(record), bpf.TickBytes}
 	}
-	var t bpf.Tick
-	copy(unsafe.Slice((*byte)(unsafe.Pointer(&t)), bpf.TickBytes), record)
-	if t.Kind != bpf.RecordTick {
-		return sample.Raw{}, malformed{"kind", int(t.Kind), int(bpf.RecordTick)}
+	switch kind := binary.LittleEndian.Uint16(record); kind {
+	case bpf.RecordTick:
+		t, err = d.tick(record)
+		return t, err == nil, err
+	case bpf.RecordRegisters:
+		return tick{}, false, d.registers(record)
+	case bpf.RecordStack:
+		return tick{}, false, d.piece(record)
+	default:
+		return tick{}, false, malformed{"kind", int(kind), int(bpf.RecordTick)}
 	}
-	kernel, user := int(t.KernelFrames), int(t.UserFrames)
-	frames := record[bpf.TickBytes:]
-	if want := (kernel + user) * 8; len(frames) < want {
-		return sample.Raw{}, malformed{"length of frames", len(frames), want}
+}
+
+// head copies the fixed part of a record.
+func head[T any](record []byte, size int) (h T, rest []byte, err error) {
+	if len(record) < size {
+		return h, nil, malformed{"length", len(record), size}
 	}
-	addresses := make([]uint64, kernel+user)
-	for i := range addresses {
-		addresses[i] = binary.LittleEndian.Uint64(frames[i*8:])
+	copy(unsafe.Slice((*byte)(unsafe.Pointer(&h)), size), record)
+	return h, record[size:], nil
+}
+
+func (d *decoder) tick(record []byte) (tick, error) {
+	h, rest, err := head[bpf.Tick](record, bpf.TickBytes)
+	if err != nil {
+		return tick{}, err
 	}
-	comm, _, _ := bytes.Cut(t.Comm[:], []byte{0})
-	return sample.Raw{
-		Stop:         sample.Stop(t.Stop),
-		KernelThread: t.Flags&bpf.FlagKernelThread != 0,
-		KernelCut:    t.Flags&bpf.FlagKernelCut != 0,
-		Time:         t.TimeNs,
-		CgroupID:     t.CgroupId,
-		PID:          t.Tgid,
-		TID:          t.Tid,
-		Comm:         string(comm),
-		Kernel:       addresses[:kernel:kernel],
-		User:         addresses[kernel:],
-	}, nil
+	kernel, user := int(h.KernelFrames), int(h.UserFrames)
+	frames, err := d.addresses(&h, rest)
+	if err != nil {
+		return tick{}, err
+	}
+	comm, _, _ := bytes.Cut(h.Comm[:], []byte{0})
+	t := tick{
+		Raw: sample.Raw{
+			Stop:         sample.Stop(h.Stop),
+			KernelThread: h.Flags&bpf.FlagKernelThread != 0,
+			KernelCut:    h.Flags&bpf.FlagKernelCut != 0,
+			Time:         h.TimeNs,
+			CgroupID:     h.CgroupId,
+			PID:          h.Tgid,
+			TID:          h.Tid,
+			Comm:         string(comm),
+			Kernel:       frames[:kernel:kernel],
+			User:         frames[kernel : kernel+user],
+		},
+		space: addressSpace{h.Mm, h.ExecId},
+	}
+	coming := d.coming[h.Cpu]
+	delete(d.coming, h.Cpu)
+	if h.Flags&bpf.FlagLate != 0 {
+		if coming == nil || coming.time != h.TimeNs {
+			t.Stop = sample.StopLate // its records were malformed
+		} else {
+			t.late = &coming.late
+		}
+	}
+	return t, nil
+}
+
+// addresses gives the frames of a tick, from the record or an earlier one.
+func (d *decoder) addresses(h *bpf.Tick, rest []byte) ([]uint64, error) {
+	want := int(h.KernelFrames) + int(h.UserFrames)
+	if h.Flags&bpf.FlagKnown != 0 {
+		frames := d.frames.get(h.StackHash)
+		if len(frames) != want {
+			return nil, malformed{"number of frames known", len(frames), want}
+		}
+		return frames, nil
+	}
+	if len(rest) < want*8 {
+		return nil, malformed{"length of frames", len(rest), want * 8}
+	}
+	frames := make([]uint64, want)
+	for i := range frames {
+		frames[i] = binary.LittleEndian.Uint64(rest[i*8:])
+	}
+	if h.StackHash != 0 {
+		d.frames.put(h.StackHash, frames)
+	}
+	return frames, nil
+}
+
+func (d *decoder) registers(record []byte) error {
+	h, _, err := head[bpf.Registers](record, bpf.RegistersBytes)
+	if err != nil {
+		return err
+	}
+	d.coming[h.Cpu] = &comingStack{
+		time: h.TimeNs,
+		late: lateStack{registers: unwind.Registers{IP: h.Ip, R: h.R}},
+	}
+	return nil
+}
+
+func (d *decoder) piece(record []byte) error {
+	h, memory, err := head[bpf.StackPiece](record, bpf.StackPieceBytes)
+	if err != nil {
+		return err
+	}
+	if len(memory) < int(h.Bytes) {
+		return malformed{"length of a stack piece", len(memory), int(h.Bytes)}
+	}
+	c := d.coming[h.Cpu]
+	if c == nil || c.time != h.TimeNs {
+		return malformed{"stack piece without registers, CPU", int(h.Cpu), 0}
+	}
+	m := &c.late.memory
+	if len(m.Bytes) == 0 {
+		m.Start = h.Address
+	} else if want := m.Start + uint64(len(m.Bytes)); h.Address != want {
+		return malformed{"gap before a stack piece", int(h.Address - want), 0}
+	}
+	m.Bytes = append(m.Bytes, memory[:h.Bytes]...)
+	return nil
 }

@@ -35,7 +35,7 @@ func newKernelTest(t *testing.T, frequency, ringBytes int) (*Profiler, *recorder
 	t.Helper()
 	got := new(recorder)
 	p, err := New(Options{
-		Frequency: frequency, Event: CPUClock, RingBytes: ringBytes, CgroupSubsystem: bpf.CgroupV2,
+		Frequency: frequency, Event: CPUClock, RingBytes: ringBytes, TableBlocks: 16, CgroupSubsystem: bpf.CgroupV2,
 		Proc: procfs.New("/proc"), Sink: got,
 		Logger:     slog.New(slog.NewTextHandler(t.Output(), nil)),
 		Registerer: prometheus.NewRegistry(),

@@ -23,7 +23,7 @@ var (
 // markers are the objects of the remarks that close a cut stack.
 var markers = func() map[sample.Stop]*sample.Object {
 	m := make(map[sample.Stop]*sample.Object)
-	for stop := range sample.StopExiting + 1 {
+	for stop := range sample.Stops() {
 		if stop.Truncated() {
 			m[stop] = &sample.Object{Kind: sample.Marker, Path: "[truncated: " + stop.String() + "]"}
 		}

@@ -36,6 +36,10 @@ type process struct {
 	exited uint64
 	// stale says that events were lost, so that /proc must be asked again.
 	stale bool
+	// listed is the address space for which the kernel side has regions of this
+	// process; zero if it has none. current says that they are these.
+	listed  addressSpace
+	current bool
 }
 
 // keepExited is how long a process stays known after its main thread has ended
@@ -55,6 +59,9 @@ type processes struct {
 	now     func() uint64 // CLOCK_MONOTONIC
 	byPID   map[uint32]*process
 	stats   *stats
+	// changed and ended are the processes whose regions the kernel side has and
+	// must be given anew, or forget.
+	changed, ended []uint32
 }
 
 func newProcesses(proc procfs.FS, now func() uint64, stats *stats) *processes {
@@ -118,9 +125,11 @@ func (p *processes) apply(e event) {
 			fresh.executable, fresh.parent = known.executable, known.parent
 		}
 		p.byPID[e.pid] = fresh
+		p.ended = append(p.ended, e.pid)
 	case eventMap:
 		if known != nil { // else it is read in full when it is sampled
 			p.mapped(known, e.region)
+			p.unlist(e.pid, known)
 		}
 	case eventExit:
 		if known != nil {
@@ -133,6 +142,7 @@ func (p *processes) fork(e event) {
 	parent := p.byPID[e.parent]
 	if parent == nil {
 		delete(p.byPID, e.pid) // whoever had the number before
+		p.ended = append(p.ended, e.pid)
 		return
 	}
 	parent.shared = true
@@ -156,6 +166,14 @@ func (p *processes) mapped(proc *process, record mapRecord) {
 	}
 }
 
+// unlist says that the kernel side has other regions than the process now has.
+func (p *processes) unlist(pid uint32, proc *process) {
+	if proc.current {
+		proc.current = false
+		p.changed = append(p.changed, pid)
+	}
+}
+
 // forget drops processes that ended some time before now. After a loss of
 // events it finds out which ones those are.
 func (p *processes) forget(now uint64) {
@@ -165,6 +183,7 @@ func (p *processes) forget(now uint64) {
 		}
 		if proc.exited != 0 && proc.exited+keepExited < now {
 			delete(p.byPID, pid)
+			p.ended = append(p.ended, pid)
 		}
 	}
 }
@@ -195,7 +214,7 @@ func (p *processes) lookup(raw *sample.Raw) *process {
 func (p *processes) refresh(proc *process, thread uint32) {
 	if fresh := p.read(thread); fresh != nil {
 		fresh.parent, fresh.exited = proc.parent, proc.exited
-		*proc = *fresh
+		*proc = *fresh // not listed
 	}
 }
 
@@ -215,8 +234,9 @@ func (p *processes) region(raw *sample.Raw, proc *process, address uint64) *regi
 	return nil
 }
 
-// locate turns a stack of addresses into one of objects and offsets.
-func (p *processes) locate(raw *sample.Raw, hold func(r *region, tasks ...uint32)) *sample.Sample {
+// locate turns a stack of addresses into one of objects and offsets. The process
+// is that of the tick's time, nil if it is not known.
+func (p *processes) locate(raw *sample.Raw, proc *process, hold func(r *region, tasks ...uint32)) *sample.Sample {
 	s := &sample.Sample{
 		Time:     raw.Time,
 		Process:  sample.Process{PID: raw.PID},
@@ -234,7 +254,6 @@ func (p *processes) locate(raw *sample.Raw, hold func(r *region, tasks ...uint32
 	if raw.KernelThread {
 		return s
 	}
-	proc := p.lookup(raw)
 	if proc != nil {
 		s.Process.Executable = proc.executable
 	}

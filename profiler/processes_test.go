@@ -3,12 +3,14 @@
 package profiler
 
 import (
+	"log/slog"
 	"os"
 	"path/filepath"
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/fleetprof/fleetprof/bpf"
 	"github.com/fleetprof/fleetprof/internal/procfs"
 	"github.com/fleetprof/fleetprof/sample"
 )
@@ -20,10 +22,30 @@ func newReplay(t *testing.T) (p *Profiler, got *recorder) {
 	st := newStats(prometheus.NewRegistry())
 	proc := procfs.New(t.TempDir())
 	now := func() uint64 { return 1 }
-	return &Profiler{
-		opts: Options{Sink: got}, stats: st,
+	p = &Profiler{
+		opts: Options{Sink: got, Proc: proc, Registerer: prometheus.NewRegistry()}, stats: st,
 		processes: newProcesses(proc, now, st), files: newFiles(proc, st),
-	}, got
+		log: slog.New(slog.NewTextHandler(t.Output(), nil)),
+	}
+	p.newWalker(&bpf.Memory{
+		Words:    make([]uint32, bpf.BlockWords),
+		Segments: make([]bpf.Segment, bpf.Segments),
+		Mappings: make([]bpf.Mapping, bpf.Lists*bpf.ListLength),
+	}, make(kernelProcesses))
+	return p, got
+}
+
+// kernelProcesses is the kernel side's table of processes.
+type kernelProcesses map[uint32]bpf.Process
+
+func (k kernelProcesses) SetProcess(pid uint32, p bpf.Process) error {
+	k[pid] = p
+	return nil
+}
+
+func (k kernelProcesses) DeleteProcess(pid uint32) error {
+	delete(k, pid)
+	return nil
 }
 
 type recorder struct {
@@ -39,8 +61,8 @@ func mapped(time uint64, pid uint32, path string) event {
 		region: mapRecord{start: 0x1000, length: 0x1000, path: path, inode: 1}}
 }
 
-func tick(time uint64, pid uint32) sample.Raw {
-	return sample.Raw{Time: time, PID: pid, User: []uint64{0x1800}, Stop: sample.StopEnd}
+func tickAt(time uint64, pid uint32) tick {
+	return tick{Raw: sample.Raw{Time: time, PID: pid, User: []uint64{0x1800}, Stop: sample.StopEnd}}
 }
 
 // Ticks and events arrive in two heaps and out of order; each tick must meet
@@ -57,7 +79,7 @@ func TestReplayMeetsTheProgramOfTheMoment(t *testing.T) {
 		{kind: eventFork, time: 20, pid: 2, parent: 1},
 		mapped(21, 2, "/lib/child"),
 	}
-	p.ticks = []sample.Raw{tick(91, 1), tick(60, 1), tick(11, 1), tick(49, 1), tick(22, 2), tick(200, 1)}
+	p.ticks = []tick{tickAt(91, 1), tickAt(60, 1), tickAt(11, 1), tickAt(49, 1), tickAt(22, 2), tickAt(200, 1)}
 	p.replay(100)
 
 	type seen struct {
@@ -88,7 +110,7 @@ func TestReplayMeetsTheProgramOfTheMoment(t *testing.T) {
 
 func TestUnknownProcessIsNotThrownAway(t *testing.T) {
 	p, got := newReplay(t)
-	p.ticks = []sample.Raw{tick(5, 77)}
+	p.ticks = []tick{tickAt(5, 77)}
 	p.replay(10)
 	if len(got.samples) != 1 || got.samples[0].Stack[0].Object.Kind != sample.Unknown {
 		t.Errorf("got %+v, want one sample with an unknown frame", got.samples)
@@ -98,11 +120,11 @@ func TestUnknownProcessIsNotThrownAway(t *testing.T) {
 func TestStackOfBothSidesWithReturnAddressesAndMarker(t *testing.T) {
 	p, got := newReplay(t)
 	p.events = []event{{kind: eventExec, time: 1, pid: 1}, mapped(2, 1, "/bin/program")}
-	p.ticks = []sample.Raw{{
+	p.ticks = []tick{{Raw: sample.Raw{
 		Time: 5, PID: 1, TID: 9, Comm: "worker",
 		Kernel: []uint64{0xffffffff81000010, 0xffffffff81000020},
 		User:   []uint64{0x1800, 0x1900}, Stop: sample.StopFault,
-	}}
+	}}}
 	p.replay(10)
 	s := got.samples[0]
 	program := s.Stack[2].Object
@@ -145,7 +167,7 @@ func TestExecUnderWayIsNotReadFromTheFuture(t *testing.T) {
 	p.processes.now = func() uint64 { return 2 * refreshEvery }
 
 	p.events = []event{{kind: eventExec, time: 1, pid: 1}, mapped(9, 1, "/bin/first")}
-	p.ticks = []sample.Raw{tick(5, 1), tick(10, 1)}
+	p.ticks = []tick{tickAt(5, 1), tickAt(10, 1)}
 	p.replay(10)
 	if s := got.samples[0]; s.Process.Executable != "" || s.Stack[0].Object.Kind != sample.Unknown {
 		t.Errorf("before the first mapping: %q, %s", s.Process.Executable, s.Stack[0].Object.Path)
@@ -162,7 +184,7 @@ func TestReusedPIDForgetsTheOldProgram(t *testing.T) {
 		{kind: eventExit, time: 3, pid: 1},
 		{kind: eventFork, time: 4, pid: 1, parent: 500}, // a parent never seen
 	}
-	p.ticks = []sample.Raw{tick(5, 1)}
+	p.ticks = []tick{tickAt(5, 1)}
 	p.replay(10)
 	if s := got.samples[0]; s.Process.Executable != "" || s.Stack[0].Object.Kind != sample.Unknown {
 		t.Errorf("a new process under an old number got %q, %s", s.Process.Executable, s.Stack[0].Object.Path)
@@ -188,7 +210,7 @@ func TestAProcessWhoseMainThreadEndedGoesOn(t *testing.T) {
 	p, got := newReplay(t)
 	p.events = []event{{kind: eventExec, time: 1, pid: 1}, mapped(2, 1, "/bin/program"), {kind: eventExit, time: 3, pid: 1}}
 	for time := uint64(4); time < 5*keepExited; time += keepExited / 2 {
-		p.ticks = []sample.Raw{tick(time, 1)}
+		p.ticks = []tick{tickAt(time, 1)}
 		p.replay(time)
 		p.processes.forget(time)
 	}
@@ -209,9 +231,9 @@ func TestAProcessThatCannotBeReadAgainStillEnds(t *testing.T) {
 	p, _ := newReplay(t)
 	p.processes.now = func() uint64 { return 100 * refreshEvery }
 	p.events = []event{{kind: eventExec, time: 1, pid: 1}, mapped(2, 1, "/bin/program"), {kind: eventExit, time: 9, pid: 1}}
-	wild := tick(5, 1)
+	wild := tickAt(5, 1)
 	wild.User[0] = 0xdead0000
-	p.ticks = []sample.Raw{wild}
+	p.ticks = []tick{wild}
 	p.replay(10)
 	p.processes.forget(9 + 2*keepExited)
 	if len(p.processes.byPID) != 0 {
@@ -225,7 +247,7 @@ func TestTheFirstFileNamesTheProgram(t *testing.T) {
 	stack := mapped(2, 1, "//anon")
 	stack.region.start, stack.region.inode = 0x9000, 0
 	p.events = []event{{kind: eventExec, time: 1, pid: 1}, stack, mapped(3, 1, "/bin/program"), mapped(4, 1, "/lib/ld.so")}
-	p.ticks = []sample.Raw{tick(5, 1)}
+	p.ticks = []tick{tickAt(5, 1)}
 	p.replay(10)
 	if name := got.samples[0].Process.Executable; name != "program" {
 		t.Errorf("executable %q, want program", name)

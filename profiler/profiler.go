@@ -45,6 +45,8 @@ type Options struct {
 	Frequency int
 	Event     Event
 	RingBytes int
+	// TableBlocks is the memory for unwind tables in MiB.
+	TableBlocks int
 	// CgroupSubsystem selects the hierarchy of Sample.CgroupID, see
 	// bpf.Options.
 	CgroupSubsystem int
@@ -61,6 +63,10 @@ const (
 	// settle is how far behind now the replay stays, in nanoseconds: an event
 	// is stamped a moment before it becomes visible in its ring.
 	settle = 5e6
+	// epochLength is how long stacks and the use of tables are remembered.
+	epochLength = 10 * time.Second
+	// tablesAtEnd is how long the last ticks wait for tables when Run ends.
+	tablesAtEnd = 300 * time.Millisecond
 	// houseEvery is how often CPUs, ended processes and losses are looked at.
 	houseEvery = time.Second
 )
@@ -76,13 +82,20 @@ type Profiler struct {
 	cpus      *cpus
 	processes *processes
 	files     *Files
+	tables    *tables
+	lists     *lists
+	walker    *walker
 	kernel    *kernelCollector
 
-	ticks  []sample.Raw
-	events []event
-	record ringbuf.Record
-	lost   uint64       // already handed to the sink
-	polled atomic.Int64 // CLOCK_MONOTONIC
+	decoder *decoder
+	ticks   []tick
+	events  []event
+	record  ringbuf.Record
+	// epoch counts up, see bpf.Sampler.SetEpoch.
+	epoch   uint32
+	epochAt time.Time    // when it began
+	lost    uint64       // already handed to the sink
+	polled  atomic.Int64 // CLOCK_MONOTONIC
 }
 
 // New loads the sampler and opens its events on every online CPU; nothing is
@@ -93,7 +106,10 @@ func New(opts Options) (_ *Profiler, err error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Profiler{opts: opts, log: opts.Logger, stats: newStats(opts.Registerer)}
+	p := &Profiler{
+		opts: opts, log: opts.Logger, stats: newStats(opts.Registerer),
+		decoder: newDecoder(), epoch: 1, epochAt: time.Now(),
+	}
 	p.processes = newProcesses(opts.Proc, monotonic, p.stats)
 	p.files = newFiles(opts.Proc, p.stats)
 	defer func() {
@@ -101,10 +117,13 @@ func New(opts Options) (_ *Profiler, err error) {
 			err = errors.Join(err, p.Close())
 		}
 	}()
-	p.sampler, err = bpf.Load(bpf.Options{RingBytes: opts.RingBytes, CgroupSubsystem: opts.CgroupSubsystem})
+	p.sampler, err = bpf.Load(bpf.Options{
+		RingBytes: opts.RingBytes, TableBlocks: opts.TableBlocks, CgroupSubsystem: opts.CgroupSubsystem,
+	})
 	if err != nil {
 		return nil, err
 	}
+	p.newWalker(p.sampler.Memory(), p.sampler)
 	p.kernel = newKernelCollector(p.sampler)
 	opts.Registerer.MustRegister(p.kernel)
 	if p.ring, err = p.sampler.NewReader(); err != nil {
@@ -129,6 +148,24 @@ func New(opts Options) (_ *Profiler, err error) {
 	return p, nil
 }
 
+// newWalker makes what keeps the kernel side's tables, and walks in its stead.
+func (p *Profiler) newWalker(memory *bpf.Memory, kernel processMap) {
+	stats := newTableStats(p.opts.Registerer)
+	shelf := newShelf(memory, monotonic, stats)
+	p.lists = newLists(memory, kernel, shelf, monotonic, stats)
+	p.tables = newTables(shelf, images(p.files, p.opts.Proc), p.log, stats)
+	p.walker = &walker{
+		region: p.processes.region,
+		lookup: shelf.lookup,
+		want: func(r *region, t *tick, proc *process) {
+			if r.object.Kind == sample.File {
+				p.files.hold(r, t.TID, proc.parent)
+			}
+			p.tables.want(r.object)
+		},
+	}
+}
+
 // Files gives access to the files of sampled objects.
 func (p *Profiler) Files() *Files { return p.files }
 
@@ -144,6 +181,8 @@ func (p *Profiler) Run(ctx context.Context) error {
 	if err := p.cpus.enableTicks(); err != nil {
 		return err
 	}
+	p.tables.start(context.WithoutCancel(ctx))
+	defer p.tables.close()
 	p.polled.Store(int64(monotonic()))
 	p.keepHouse()
 	house := time.Now()
@@ -153,6 +192,7 @@ func (p *Profiler) Run(ctx context.Context) error {
 			return err
 		}
 		p.replay(horizon)
+		p.keepTables()
 		if time.Since(house) >= houseEvery {
 			house = time.Now()
 			p.keepHouse()
@@ -163,8 +203,34 @@ func (p *Profiler) Run(ctx context.Context) error {
 		return err
 	}
 	p.replay(^uint64(0))
+	p.finishLate()
 	p.keepHouse()
 	return nil
+}
+
+// keepTables gives the kernel side what it asked for.
+func (p *Profiler) keepTables() {
+	for _, pid := range p.processes.changed {
+		if proc := p.processes.byPID[pid]; proc != nil {
+			p.list(pid, proc, proc.listed)
+		}
+	}
+	for _, pid := range p.processes.ended {
+		p.lists.remove(pid)
+	}
+	p.processes.changed, p.processes.ended = p.processes.changed[:0], p.processes.ended[:0]
+	p.lists.poll()
+	p.tables.poll(p.epoch)
+	p.walker.retry(monotonic(), p.handOn)
+}
+
+// finishLate hands on the ticks that wait for tables, with or without them.
+func (p *Profiler) finishLate() {
+	for end := time.Now().Add(tablesAtEnd); len(p.walker.waiting) > 0 && time.Now().Before(end); {
+		time.Sleep(time.Millisecond)
+		p.keepTables()
+	}
+	p.walker.retry(^uint64(0), p.handOn)
 }
 
 // poll reads the ring until pollEvery has passed, then the side-band. What
@@ -180,14 +246,18 @@ func (p *Profiler) poll() (horizon uint64, err error) {
 		if err != nil {
 			return 0, fmt.Errorf("read ring: %w", err)
 		}
-		raw, err := decodeTick(p.record.RawSample)
+		t, ok, err := p.decoder.decode(p.record.RawSample)
 		if err != nil {
 			p.stats.badRecords.Inc()
 			p.log.Debug("record dropped", "error", err)
 			p.opts.Sink.Lost(1)
-			continue
 		}
-		p.ticks = append(p.ticks, raw)
+		if ok {
+			p.ticks = append(p.ticks, t)
+		}
+	}
+	if err := p.nextEpoch(); err != nil {
+		return 0, err
 	}
 	p.polled.Store(int64(monotonic()))
 	horizon = monotonic() - settle
@@ -195,6 +265,21 @@ func (p *Profiler) poll() (horizon uint64, err error) {
 		p.drain(c.side)
 	}
 	return horizon, nil
+}
+
+// nextEpoch begins a new epoch when it is time. No more than once for each look
+// into the ring: what is in it may refer to the epoch before.
+func (p *Profiler) nextEpoch() error {
+	if time.Since(p.epochAt) < epochLength && !p.decoder.frames.full() {
+		return nil
+	}
+	p.epoch++
+	p.epochAt = time.Now()
+	if err := p.sampler.SetEpoch(p.epoch); err != nil {
+		return err
+	}
+	p.decoder.frames.next()
+	return nil
 }
 
 // SincePoll is how long ago Run last looked into its rings; it does so every
@@ -215,14 +300,14 @@ func (p *Profiler) drain(s *sideband) {
 // to the horizon; what is younger waits for the next time.
 func (p *Profiler) replay(horizon uint64) {
 	slices.SortStableFunc(p.events, func(a, b event) int { return cmp.Compare(a.time, b.time) })
-	slices.SortStableFunc(p.ticks, func(a, b sample.Raw) int { return cmp.Compare(a.Time, b.Time) })
+	slices.SortStableFunc(p.ticks, func(a, b tick) int { return cmp.Compare(a.Time, b.Time) })
 	events, ticks := p.events, p.ticks
 	for len(ticks) > 0 && ticks[0].Time <= horizon {
 		for len(events) > 0 && events[0].time <= ticks[0].Time {
 			p.apply(events[0])
 			events = events[1:]
 		}
-		p.handOn(&ticks[0])
+		p.take(&ticks[0])
 		ticks = ticks[1:]
 	}
 	for len(events) > 0 && events[0].time <= horizon {
@@ -230,7 +315,9 @@ func (p *Profiler) replay(horizon uint64) {
 		events = events[1:]
 	}
 	p.events = append(p.events[:0], events...)
+	rest := len(ticks)
 	p.ticks = append(p.ticks[:0], ticks...)
+	clear(p.ticks[rest:cap(p.ticks)]) // let go of their memory
 }
 
 func (p *Profiler) apply(e event) {
@@ -238,12 +325,46 @@ func (p *Profiler) apply(e event) {
 	p.processes.apply(e)
 }
 
-func (p *Profiler) handOn(raw *sample.Raw) {
-	if raw.Stop.Truncated() {
-		p.stats.truncated.WithLabelValues(raw.Stop.String()).Inc()
+// take finds the process of a tick and hands the tick on, at once or when its
+// stack can be walked.
+func (p *Profiler) take(t *tick) {
+	if t.KernelThread {
+		p.handOn(t, nil)
+		return
+	}
+	proc := p.processes.lookup(&t.Raw)
+	switch {
+	case proc == nil && t.late != nil:
+		t.Stop = sample.StopCode
+	case t.late != nil:
+		walked := p.walker.walk(t, proc)
+		p.list(t.PID, proc, t.space)
+		if !walked && p.walker.park(*t, proc) {
+			return
+		}
+	case proc != nil:
+		p.lists.touch(t.PID)
+	}
+	p.handOn(t, proc)
+}
+
+// list gives the kernel side the mappings of a process, so that it walks the
+// stacks of this address space itself.
+func (p *Profiler) list(pid uint32, proc *process, space addressSpace) {
+	if p.lists.touch(pid) && proc.listed == space && proc.current {
+		return
+	}
+	proc.listed = space
+	proc.current = p.lists.install(pid, space.mm, space.execID, proc.regions) == nil
+}
+
+// handOn hands a tick to the sink.
+func (p *Profiler) handOn(t *tick, proc *process) {
+	if t.Stop.Truncated() {
+		p.stats.truncated.WithLabelValues(t.Stop.String()).Inc()
 	}
 	p.stats.samples.Inc()
-	p.opts.Sink.Sample(p.processes.locate(raw, p.files.hold))
+	p.opts.Sink.Sample(p.processes.locate(&t.Raw, proc, p.files.hold))
 }
 
 // keepHouse does what need not be done at every poll.
@@ -280,6 +401,9 @@ func (p *Profiler) Close() error {
 	var errs []error
 	if p.ring != nil {
 		errs = append(errs, p.ring.Close())
+	}
+	if p.tables != nil {
+		p.tables.close()
 	}
 	if p.sampler != nil {
 		errs = append(errs, p.sampler.Close())

@@ -85,6 +85,9 @@ func (k *kernelCollector) Collect(ch chan<- prometheus.Metric) {
 		"kernel_stack_error": c.KernelStackError,
 		"kernel_worker":      c.KernelWorker,
 		"cgroup_error":       c.CgroupError,
+		"late":               c.Late,
+		"late_refused":       c.LateRefused,
+		"known":              c.Known,
 	} {
 		ch <- prometheus.MustNewConstMetric(k.desc, prometheus.CounterValue, float64(n), event)
 	}

@@ -9,6 +9,8 @@
 // I/O, holds no state, and imports the standard library only.
 package sample
 
+import "iter"
+
 // Raw is one tick on one CPU as the kernel side delivered it: addresses only.
 type Raw struct {
 	// Time is CLOCK_MONOTONIC in nanoseconds, see clock_gettime(2).
@@ -52,7 +54,27 @@ const (
 	StopCompat Stop = 5
 	// StopExiting: the thread had already given up its address space.
 	StopExiting Stop = 6
+	// StopUnsupported: the unwind table has no rule for this place, and says so.
+	StopUnsupported Stop = 7
+	// StopRegister: the rule counts from a register whose value is not known.
+	StopRegister Stop = 8
+	// StopStuck: the rule does not lead up the stack.
+	StopStuck Stop = 9
+	// StopLate: an unwind table was needed that was not there in time.
+	StopLate Stop = 10
+	// StopCode: the address of the frame is not in any mapping.
+	StopCode Stop = 11
+
+	stops = 12
 )
+
+// Stops is every reason there is.
+func Stops() iter.Seq[Stop] {
+	return func(yield func(Stop) bool) {
+		for s := Stop(0); s < stops && yield(s); s++ {
+		}
+	}
+}
 
 // String gives the reason in the words shown inside `[truncated: …]`.
 func (s Stop) String() string {
@@ -71,6 +93,16 @@ func (s Stop) String() string {
 		return "32-bit program"
 	case StopExiting:
 		return "exiting"
+	case StopUnsupported:
+		return "unsupported unwind information"
+	case StopRegister:
+		return "unknown register"
+	case StopStuck:
+		return "stack does not grow"
+	case StopLate:
+		return "unwind table not ready"
+	case StopCode:
+		return "not in any mapping"
 	}
 	return "unknown reason"
 }

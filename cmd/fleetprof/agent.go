@@ -23,7 +23,7 @@ import (
 type sampling struct {
 	Event    profiler.Event   `help:"What ticks: cpu-clock, a timer that is the same everywhere, or cycles, the hardware counter where there is one." enum:"cpu-clock,cycles" default:"cpu-clock"`
 	Hostname string           `help:"Value of the label host_name. Default: this host's name." placeholder:"NAME"`
-	Ring     units.Base2Bytes `help:"Memory for samples on their way from the kernel, a power of two." default:"1MiB" placeholder:"SIZE"`
+	Memory   units.Base2Bytes `help:"Memory of the agent: what is resident and what BPF maps take. A store in the same process comes on top." name:"memory-budget" default:"128MiB" placeholder:"SIZE"`
 }
 
 // continuous is the flags of sampling that goes on.
@@ -43,8 +43,8 @@ func (c *continuous) Validate() error {
 }
 
 func (s *sampling) validate(frequency int) error {
-	if ring := int64(s.Ring); ring < 64<<10 || ring > 1<<30 || ring&(ring-1) != 0 {
-		return errors.New("--ring must be a power of two between 64KiB and 1GiB")
+	if s.Memory < minBudget || s.Memory > maxBudget {
+		return errors.New("--memory-budget must be between 64MiB and 16GiB")
 	}
 	_, err := profiler.Period(profiler.CPUClock, frequency)
 	return err
@@ -67,6 +67,7 @@ func (c *agentCommand) Run(ctx context.Context, con *console) error {
 		}
 		destinations[i] = d
 	}
+	splitBudget(int64(c.Memory)).hold()
 	registry := newRegistry()
 	a, err := newAgent(c.continuous, destinations, registry, con.log)
 	if err != nil {

@@ -63,10 +63,12 @@ func newPipeline(s sampling, frequency int, keep func(sample.Labels) bool, reg p
 			FS: proc, Hierarchy: hierarchy, CacheSize: cgroupsRemembered, Logger: log, Registerer: reg,
 		})
 	}
+	memory := splitBudget(int64(s.Memory))
 	p.profiler, err = profiler.New(profiler.Options{
 		Frequency:       frequency,
 		Event:           s.Event,
-		RingBytes:       int(s.Ring),
+		RingBytes:       memory.ring,
+		TableBlocks:     memory.blocks,
 		CgroupSubsystem: subsystem,
 		Proc:            proc,
 		Sink:            p,

@@ -134,7 +134,7 @@ func checkSampling(ctx context.Context) finding {
 	const check, frequency, lasting = "sampling", 499, 300 * time.Millisecond
 	var got tally
 	p, err := profiler.New(profiler.Options{
-		Frequency: frequency, Event: profiler.CPUClock, RingBytes: 256 << 10,
+		Frequency: frequency, Event: profiler.CPUClock, RingBytes: 256 << 10, TableBlocks: 1,
 		CgroupSubsystem: bpf.CgroupV2, Proc: procfs.New("/proc"), Sink: &got,
 		Logger: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry(),
 	})

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/fleetprof/fleetprof/internal/objfile"
+	"github.com/fleetprof/fleetprof/sample"
 )
 
 // buildFuzzed builds the table of a damaged file and checks what holds for any.
@@ -48,7 +49,7 @@ func walkFuzzed(t *testing.T, table *Table, b []byte) {
 	}
 	addrs, _ := Walk(&Process{
 		Machine: table.Machine,
-		Table:   func(uint64) (*Table, uint64, bool) { return table, 0, true },
+		Table:   func(uint64) (*Table, uint64, sample.Stop) { return table, 0, sample.StopNone },
 		Word:    Memory{0, b}.Word,
 	}, start, 100)
 	if len(addrs) == 0 || len(addrs) > 100 {

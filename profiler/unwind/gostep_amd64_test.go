@@ -16,6 +16,7 @@ import (
 	"testing"
 
 	"github.com/fleetprof/fleetprof/internal/objfile"
+	"github.com/fleetprof/fleetprof/sample"
 )
 
 // function finds a function of a traced program by its symbol.
@@ -181,7 +182,7 @@ func walkGo(t *testing.T, path string) {
 			if strings.HasPrefix(p.where(addrs[0]), "[vdso]") {
 				kernel++
 			}
-			if !slices.Equal(addrs[1:], want) || stop != StopEnd {
+			if !slices.Equal(addrs[1:], want) || stop != sample.StopEnd {
 				wrong++
 				if !reported[addrs[0]] && len(reported) < 30 {
 					reported[addrs[0]] = true

@@ -16,6 +16,7 @@ import (
 	"testing"
 
 	"github.com/fleetprof/fleetprof/internal/objfile"
+	"github.com/fleetprof/fleetprof/sample"
 )
 
 // tracee is a process under ptrace. It may only be used by the locked thread
@@ -140,10 +141,10 @@ func (p *tracee) mapping(addr uint64) *mapped {
 }
 
 // table is Process.Table.
-func (p *tracee) table(addr uint64) (*Table, uint64, bool) {
+func (p *tracee) table(addr uint64) (*Table, uint64, sample.Stop) {
 	m := p.mapping(addr)
 	if m == nil || m.path == "[vsyscall]" {
-		return nil, 0, false
+		return nil, 0, sample.StopCode
 	}
 	f := p.files[m.path]
 	if f == nil {
@@ -166,7 +167,10 @@ func (p *tracee) table(addr uint64) (*Table, uint64, bool) {
 		p.files[m.path], p.tables[m.path] = f, table
 	}
 	linked, _, ok := f.Locate(addr - m.start + m.offset)
-	return p.tables[m.path], addr - linked, ok
+	if !ok {
+		return nil, 0, sample.StopCode
+	}
+	return p.tables[m.path], addr - linked, sample.StopNone
 }
 
 // where shows an address as object and address as linked.
@@ -179,7 +183,7 @@ func (p *tracee) where(addr uint64) string {
 	return fmt.Sprintf("%s+%#x", m.path[strings.LastIndexByte(m.path, '/')+1:], addr-bias)
 }
 
-func (p *tracee) walk(limit int) ([]uint64, Stop) {
+func (p *tracee) walk(limit int) ([]uint64, sample.Stop) {
 	return Walk(&Process{Machine: elf.EM_X86_64, Table: p.table, Word: p.word}, p.registers(), limit)
 }
 
@@ -257,7 +261,7 @@ func walkEveryInstruction(t *testing.T, command *exec.Cmd) {
 	for before, ok := p.registers(), true; ok; walks++ {
 		addrs, stop := p.walk(200)
 		want := calls.addresses()
-		if !slices.Equal(addrs[1:], want) || stop != StopEnd && len(want) > 0 {
+		if !slices.Equal(addrs[1:], want) || stop != sample.StopEnd && len(want) > 0 {
 			if p.silent(addrs[0]) {
 				wrong++
 			} else {
@@ -288,8 +292,8 @@ func walkEveryInstruction(t *testing.T, command *exec.Cmd) {
 }
 
 func (p *tracee) rule(addr uint64) Rule {
-	table, bias, ok := p.table(addr)
-	if !ok {
+	table, bias, stop := p.table(addr)
+	if stop != sample.StopNone {
 		return Rule{}
 	}
 	return table.Lookup(addr - bias)

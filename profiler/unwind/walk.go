@@ -5,6 +5,8 @@ package unwind
 import (
 	"debug/elf"
 	"encoding/binary"
+
+	"github.com/fleetprof/fleetprof/sample"
 )
 
 // Registers is where a walk starts.
@@ -20,8 +22,9 @@ type Registers struct {
 type Process struct {
 	Machine elf.Machine
 	// Table finds the table for an address and what to subtract from addresses to
-	// get them as linked. Code without a table is walked by the frame pointer.
-	Table func(addr uint64) (t *Table, bias uint64, ok bool)
+	// get them as linked. Code without a table, nil, is walked by the frame
+	// pointer. Any other stop than StopNone ends the walk.
+	Table func(addr uint64) (t *Table, bias uint64, stop sample.Stop)
 	// Word reads 8 bytes of memory.
 	Word func(addr uint64) (value uint64, ok bool)
 }
@@ -41,59 +44,17 @@ func (m Memory) Word(addr uint64) (uint64, bool) {
 	return binary.LittleEndian.Uint64(m.Bytes[off:]), true
 }
 
-// Stop is the reason why a walk ended.
-type Stop uint8
-
-const (
-	// StopEnd: the outermost frame was reached.
-	StopEnd Stop = iota
-	// StopFramePointer: only the frame pointer was left to go by, and it cannot be
-	// one: it is unaligned or does not point up the stack.
-	StopFramePointer
-	// StopMemory: memory was needed that is not there.
-	StopMemory
-	// StopDepth: the limit of frames was hit.
-	StopDepth
-	// StopUnsupported: the table has no rule for this place, and says so.
-	StopUnsupported
-	// StopRegister: the rule counts from a register whose value is not known.
-	StopRegister
-	// StopStuck: the rule does not lead up the stack.
-	StopStuck
-
-	// more is what a step returns when there is another frame.
-	more Stop = 0xff
-)
-
-// String gives the reason in the words shown inside `[truncated: …]`.
-func (s Stop) String() string {
-	switch s {
-	case StopEnd:
-		return "complete"
-	case StopFramePointer:
-		return "no frame pointer"
-	case StopMemory:
-		return "stack unreadable"
-	case StopDepth:
-		return "too deep"
-	case StopUnsupported:
-		return "unsupported unwind information"
-	case StopRegister:
-		return "unknown register"
-	case StopStuck:
-		return "stack does not grow"
-	}
-	return "unknown reason"
-}
+// more is what a step returns when there is another frame.
+const more = sample.StopNone
 
 // Walk returns the addresses of a stack, innermost first and limit at most, and
 // why there are no more. All but the first point behind the instruction of their
 // frame: they are return addresses or, where a signal interrupted the frame, one
 // more than the address of the interrupted instruction.
-func Walk(p *Process, start Registers, limit int) ([]uint64, Stop) {
+func Walk(p *Process, start Registers, limit int) ([]uint64, sample.Stop) {
 	a, ok := archOf(p.Machine)
 	if !ok {
-		return nil, StopUnsupported
+		return nil, sample.StopUnsupported
 	}
 	w := walk{Process: p, arch: a, ip: start.IP, exact: true}
 	w.setAll(func(register uint64) (uint64, bool) {
@@ -105,14 +66,18 @@ func Walk(p *Process, start Registers, limit int) ([]uint64, Stop) {
 	var addrs []uint64
 	for {
 		if len(addrs) == limit {
-			return addrs, StopDepth
+			return addrs, sample.StopDepth
 		}
 		addr := w.ip
 		if w.exact && len(addrs) > 0 {
 			addr++
 		}
 		addrs = append(addrs, addr)
-		if stop := w.step(); stop != more {
+		stop := w.step()
+		if stop == sample.StopCode && len(addrs) > 1 {
+			addrs = addrs[:len(addrs)-1] // nothing returns to where no code is
+		}
+		if stop != more {
 			return addrs, stop
 		}
 	}
@@ -153,8 +118,12 @@ func (w *walk) setAll(read func(register uint64) (uint64, bool)) {
 }
 
 // step goes to the caller.
-func (w *walk) step() Stop {
-	switch r := w.rule(); r.Kind {
+func (w *walk) step() sample.Stop {
+	r, stop := w.rule()
+	if stop != more {
+		return stop
+	}
+	switch r.Kind {
 	case None:
 		return w.byFramePointer()
 	case Offset, Deref, PLT, Switch:
@@ -165,32 +134,32 @@ func (w *walk) step() Stop {
 	case Signal:
 		return w.fromSignal()
 	case End:
-		return StopEnd
+		return sample.StopEnd
 	}
-	return StopUnsupported
+	return sample.StopUnsupported
 }
 
 // rule looks up the rule for the frame. A return address may lie behind the end
 // of a function whose last instruction is a call: the call counts.
-func (w *walk) rule() Rule {
+func (w *walk) rule() (Rule, sample.Stop) {
 	addr := w.ip
 	if !w.exact {
 		addr--
 	}
-	t, bias, ok := w.Table(addr)
-	if !ok {
-		return Rule{}
+	t, bias, stop := w.Table(addr)
+	if stop != more || t == nil {
+		return Rule{}, stop
 	}
-	return t.Lookup(addr - bias)
+	return t.Lookup(addr - bias), more
 }
 
-func (w *walk) byRule(r Rule) Stop {
+func (w *walk) byRule(r Rule) sample.Stop {
 	cfa, stop := w.cfa(r)
 	if stop != more {
 		return stop
 	}
 	if r.Kind != Switch && w.sp.ok && (cfa < w.sp.value || cfa == w.sp.value && r.RA&^Signed != Same) {
-		return StopStuck
+		return sample.StopStuck
 	}
 	ra, stop := w.returnAddress(r, cfa)
 	if stop != more {
@@ -202,10 +171,10 @@ func (w *walk) byRule(r Rule) Stop {
 }
 
 // cfa computes the canonical frame address.
-func (w *walk) cfa(r Rule) (uint64, Stop) {
+func (w *walk) cfa(r Rule) (uint64, sample.Stop) {
 	base := w.base(r.Base)
 	if !base.ok {
-		return 0, StopRegister
+		return 0, sample.StopRegister
 	}
 	cfa := base.value + uint64(int64(r.CFA))
 	switch r.Kind {
@@ -237,17 +206,17 @@ func (w *walk) base(b Base) known {
 
 // returnAddress finds the return address. In the link register it is in exact
 // frames only, others have called since.
-func (w *walk) returnAddress(r Rule, cfa uint64) (uint64, Stop) {
+func (w *walk) returnAddress(r Rule, cfa uint64) (uint64, sample.Stop) {
 	var ra uint64
 	stop := more
 	if r.RA&^Signed == AtCFA {
 		ra, stop = w.load(cfa + 8*uint64(int64(r.RAOffset)))
 	} else if w.all == nil {
-		return 0, StopRegister
+		return 0, sample.StopRegister
 	} else if value, ok := w.all(w.arch.ra); ok {
 		ra = value
 	} else {
-		return 0, StopMemory
+		return 0, sample.StopFault
 	}
 	if r.RA&Signed != 0 {
 		ra &= addressMask
@@ -275,13 +244,13 @@ func (w *walk) saved(p Place, offset int64, cfa uint64, now known) known {
 
 // byFramePointer goes to the caller by the chain of frame pointers: what the
 // frame pointer points to is the caller's, and then comes the return address.
-func (w *walk) byFramePointer() Stop {
+func (w *walk) byFramePointer() sample.Stop {
 	fp := w.fp.value
 	if w.fp.ok && fp == 0 && !w.exact {
-		return StopEnd // how the ABIs mark the outermost frame
+		return sample.StopEnd // how the ABIs mark the outermost frame
 	}
 	if !w.fp.ok || fp == 0 || fp%8 != 0 || w.sp.ok && fp < w.sp.value {
-		return StopFramePointer
+		return sample.StopFramePointer
 	}
 	next, stop := w.load(fp)
 	if stop != more {
@@ -301,9 +270,9 @@ func (w *walk) byFramePointer() Stop {
 
 // fromSignal goes to the code that a signal interrupted. All its registers stand
 // where the kernel has put them.
-func (w *walk) fromSignal() Stop {
+func (w *walk) fromSignal() sample.Stop {
 	if !w.sp.ok {
-		return StopRegister
+		return sample.StopRegister
 	}
 	context := w.sp.value
 	ip, stop := w.load(context + uint64(w.arch.signalIP))
@@ -322,19 +291,19 @@ func (w *walk) fromSignal() Stop {
 
 // called sets the registers of the caller. A return address of 0 is put where
 // nothing has called.
-func (w *walk) called(ra uint64, sp, fp, bx known) Stop {
+func (w *walk) called(ra uint64, sp, fp, bx known) sample.Stop {
 	w.ip, w.exact, w.all = ra, false, nil
 	w.sp, w.fp, w.bx = sp, fp, bx
 	if ra == 0 {
-		return StopEnd
+		return sample.StopEnd
 	}
 	return more
 }
 
-func (w *walk) load(addr uint64) (uint64, Stop) {
+func (w *walk) load(addr uint64) (uint64, sample.Stop) {
 	value, ok := w.Word(addr)
 	if !ok {
-		return 0, StopMemory
+		return 0, sample.StopFault
 	}
 	return value, more
 }

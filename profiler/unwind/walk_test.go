@@ -6,6 +6,8 @@ import (
 	"debug/elf"
 	"slices"
 	"testing"
+
+	"github.com/fleetprof/fleetprof/sample"
 )
 
 // world is a process made by hand: a rule for each 256 bytes of code from
@@ -18,7 +20,7 @@ type world struct {
 
 const stackBase = 0x7000
 
-func (w *world) walk(t *testing.T, start Registers, limit int) ([]uint64, Stop) {
+func (w *world) walk(t *testing.T, start Registers, limit int) ([]uint64, sample.Stop) {
 	t.Helper()
 	end := 0x1000 + uint64(len(w.rules))*pageSize
 	table := newTable(extent{0x1000, end})
@@ -38,8 +40,11 @@ func (w *world) walk(t *testing.T, start Registers, limit int) ([]uint64, Stop) 
 	const bias = 0x100000
 	return Walk(&Process{
 		Machine: w.machine,
-		Table: func(addr uint64) (*Table, uint64, bool) {
-			return table, bias, addr >= bias+0x1000 && addr < bias+end
+		Table: func(addr uint64) (*Table, uint64, sample.Stop) {
+			if addr < bias+0x1000 || addr >= bias+end {
+				return nil, 0, sample.StopNone
+			}
+			return table, bias, sample.StopNone
 		},
 		Word: Memory{stackBase, stack}.Word,
 	}, start, limit)
@@ -62,30 +67,30 @@ func TestWalkAMD64(t *testing.T) {
 		fp    uint64
 		limit int
 		want  []uint64
-		stop  Stop
+		stop  sample.Stop
 	}{
-		"end":                   {[]Rule{sp(8), {Kind: End}}, []uint64{place(1)}, 0, 9, []uint64{place(1)}, StopEnd},
-		"no caller":             {[]Rule{sp(8)}, []uint64{0}, 0, 9, nil, StopEnd},
-		"frame pointers":        {[]Rule{{}, {}, {}}, []uint64{9, s + 24, place(1), 0, place(2)}, s + 8, 9, []uint64{place(1), place(2)}, StopEnd},
-		"end of what is copied": {[]Rule{sp(8), sp(64)}, []uint64{place(1)}, 0, 9, []uint64{place(1)}, StopMemory},
-		"depth":                 {[]Rule{sp(8)}, slices.Repeat([]uint64{place(0)}, 20), 0, 4, []uint64{place(0), place(0), place(0)}, StopDepth},
-		"unsupported":           {[]Rule{sp(8), {Kind: Unsupported}}, []uint64{place(1)}, 0, 9, []uint64{place(1)}, StopUnsupported},
-		"unknown kind":          {[]Rule{{Kind: 99}}, nil, 0, 9, nil, StopUnsupported},
-		"frame pointer too low": {[]Rule{sp(24), {}}, []uint64{1, 2, place(1)}, s, 9, []uint64{place(1)}, StopFramePointer},
-		"unaligned":             {[]Rule{{}}, []uint64{1, 2, 3}, s + 4, 9, nil, StopFramePointer},
-		"no frame pointer":      {[]Rule{{}}, []uint64{1, 2, 3}, 0, 9, nil, StopFramePointer},
-		"frame pointer lost":    {[]Rule{lost, byFP}, []uint64{s + 24, place(1), 1, 2, 3, 4}, s + 24, 9, []uint64{place(1)}, StopRegister},
-		"lost where none is":    {[]Rule{lost, {}}, []uint64{s + 24, place(1), 1, 2, 3, 4}, s + 24, 9, []uint64{place(1)}, StopFramePointer},
-		"chain ends in itself":  {[]Rule{{}, {}}, []uint64{s, place(1)}, s, 9, []uint64{place(1)}, StopFramePointer},
-		"does not lead up":      {[]Rule{sp(0)}, []uint64{place(0)}, 0, 9, nil, StopStuck},
-		"leads down":            {[]Rule{sp(16), byFP}, []uint64{0, place(1), 0}, s, 9, []uint64{place(1)}, StopStuck},
+		"end":                   {[]Rule{sp(8), {Kind: End}}, []uint64{place(1)}, 0, 9, []uint64{place(1)}, sample.StopEnd},
+		"no caller":             {[]Rule{sp(8)}, []uint64{0}, 0, 9, nil, sample.StopEnd},
+		"frame pointers":        {[]Rule{{}, {}, {}}, []uint64{9, s + 24, place(1), 0, place(2)}, s + 8, 9, []uint64{place(1), place(2)}, sample.StopEnd},
+		"end of what is copied": {[]Rule{sp(8), sp(64)}, []uint64{place(1)}, 0, 9, []uint64{place(1)}, sample.StopFault},
+		"depth":                 {[]Rule{sp(8)}, slices.Repeat([]uint64{place(0)}, 20), 0, 4, []uint64{place(0), place(0), place(0)}, sample.StopDepth},
+		"unsupported":           {[]Rule{sp(8), {Kind: Unsupported}}, []uint64{place(1)}, 0, 9, []uint64{place(1)}, sample.StopUnsupported},
+		"unknown kind":          {[]Rule{{Kind: 99}}, nil, 0, 9, nil, sample.StopUnsupported},
+		"frame pointer too low": {[]Rule{sp(24), {}}, []uint64{1, 2, place(1)}, s, 9, []uint64{place(1)}, sample.StopFramePointer},
+		"unaligned":             {[]Rule{{}}, []uint64{1, 2, 3}, s + 4, 9, nil, sample.StopFramePointer},
+		"no frame pointer":      {[]Rule{{}}, []uint64{1, 2, 3}, 0, 9, nil, sample.StopFramePointer},
+		"frame pointer lost":    {[]Rule{lost, byFP}, []uint64{s + 24, place(1), 1, 2, 3, 4}, s + 24, 9, []uint64{place(1)}, sample.StopRegister},
+		"lost where none is":    {[]Rule{lost, {}}, []uint64{s + 24, place(1), 1, 2, 3, 4}, s + 24, 9, []uint64{place(1)}, sample.StopFramePointer},
+		"chain ends in itself":  {[]Rule{{}, {}}, []uint64{s, place(1)}, s, 9, []uint64{place(1)}, sample.StopFramePointer},
+		"does not lead up":      {[]Rule{sp(0)}, []uint64{place(0)}, 0, 9, nil, sample.StopStuck},
+		"leads down":            {[]Rule{sp(16), byFP}, []uint64{0, place(1), 0}, s, 9, []uint64{place(1)}, sample.StopStuck},
 		"other register": {[]Rule{{Kind: Offset, Base: Other + 10, CFA: 8, RA: AtCFA, RAOffset: -1}, {Kind: End}},
-			[]uint64{0, 0, place(1)}, 0, 9, []uint64{place(1)}, StopEnd},
+			[]uint64{0, 0, place(1)}, 0, 9, []uint64{place(1)}, sample.StopEnd},
 		"other register further out": {[]Rule{sp(8), {Kind: Offset, Base: Other + 10, CFA: 8, RA: AtCFA, RAOffset: -1}},
-			[]uint64{place(1), 0, place(1)}, 0, 9, []uint64{place(1)}, StopRegister},
-		"wild pointer": {[]Rule{{Kind: Deref, CFA: 8, RA: AtCFA, RAOffset: -1}}, []uint64{0, ^uint64(0)}, 0, 9, nil, StopMemory},
+			[]uint64{place(1), 0, place(1)}, 0, 9, []uint64{place(1)}, sample.StopRegister},
+		"wild pointer": {[]Rule{{Kind: Deref, CFA: 8, RA: AtCFA, RAOffset: -1}}, []uint64{0, ^uint64(0)}, 0, 9, nil, sample.StopFault},
 		"other stack": {[]Rule{{Kind: Switch, Base: FP, CFA: 16, RA: AtCFA, RAOffset: -1, FP: AtCFA, FPOffset: -2}, {Kind: End}},
-			[]uint64{0, place(1)}, s, 9, []uint64{place(1)}, StopEnd},
+			[]uint64{0, place(1)}, s, 9, []uint64{place(1)}, sample.StopEnd},
 	} {
 		start := Registers{IP: place(0)}
 		start.R[7], start.R[6], start.R[10] = s, c.fp, s+16
@@ -118,15 +123,15 @@ func TestWalkARM64(t *testing.T) {
 		stack  []uint64
 		fp, lr uint64
 		want   []uint64
-		stop   Stop
+		stop   sample.Stop
 	}{
-		"leaf":           {[]Rule{leaf, frame, {Kind: End}}, []uint64{0, place(2), 0, 0}, 0, place(1), []uint64{place(1), place(2)}, StopEnd},
-		"signed":         {[]Rule{signed, {Kind: End}}, []uint64{0, pac | place(1), 0, 0}, 0, 0, []uint64{place(1)}, StopEnd},
-		"leaf elsewhere": {[]Rule{frame, leaf}, []uint64{0, place(1), 0, 0}, 0, place(1), []uint64{place(1)}, StopRegister},
+		"leaf":           {[]Rule{leaf, frame, {Kind: End}}, []uint64{0, place(2), 0, 0}, 0, place(1), []uint64{place(1), place(2)}, sample.StopEnd},
+		"signed":         {[]Rule{signed, {Kind: End}}, []uint64{0, pac | place(1), 0, 0}, 0, 0, []uint64{place(1)}, sample.StopEnd},
+		"leaf elsewhere": {[]Rule{frame, leaf}, []uint64{0, place(1), 0, 0}, 0, place(1), []uint64{place(1)}, sample.StopRegister},
 		// The frame pointer does not tell SP: the second frame goes by it as well.
-		"frame pointers": {[]Rule{{}, frame, {Kind: End}}, []uint64{0, s + 32, place(1), 0, 0, pac | place(2)}, s + 8, 0, []uint64{place(1), place(2)}, StopEnd},
+		"frame pointers": {[]Rule{{}, frame, {Kind: End}}, []uint64{0, s + 32, place(1), 0, 0, pac | place(2)}, s + 8, 0, []uint64{place(1), place(2)}, sample.StopEnd},
 		"signal": {[]Rule{leaf, frame, {Kind: End}, {Kind: Signal}}, interrupted, 0, place(3),
-			[]uint64{place(3), place(0) + 1, place(1), place(2)}, StopEnd},
+			[]uint64{place(3), place(0) + 1, place(1), place(2)}, sample.StopEnd},
 	} {
 		start := Registers{IP: place(0)}
 		start.R[31], start.R[29], start.R[30] = s, c.fp, c.lr
@@ -139,7 +144,7 @@ func TestWalkARM64(t *testing.T) {
 }
 
 func TestWalkOtherMachine(t *testing.T) {
-	if got, stop := Walk(&Process{Machine: elf.EM_RISCV}, Registers{}, 9); got != nil || stop != StopUnsupported {
+	if got, stop := Walk(&Process{Machine: elf.EM_RISCV}, Registers{}, 9); got != nil || stop != sample.StopUnsupported {
 		t.Errorf("%x, %v", got, stop)
 	}
 }

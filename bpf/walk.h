@@ -1,0 +1,483 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * The walk of a user stack: from one frame to its caller by the rule that the
+ * object's unwind table has for the place, else by the frame pointer. Go's walk
+ * (profiler/unwind/walk.go) does the same; profiler/unwind/FORMAT.md says what
+ * tables and rules mean. This file is also compiled for user space, where tests
+ * run it over recorded stacks: it calls nothing but bpf_map_lookup_elem() and
+ * bpf_probe_read_user().
+ *
+ * All of a walk's state is in memory, nothing in registers: so the verifier
+ * finds each step like the one before.
+ */
+#ifndef FLEETPROF_WALK_H
+#define FLEETPROF_WALK_H
+
+#include "events.h"
+#include "regs.h"
+
+/*
+ * Maps. Go writes them through its own mapping of their memory.
+ */
+
+/* Unwind tables. The loader sets the number of blocks from the memory budget. */
+struct block {
+	__u32 words[BLOCK_WORDS];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct block);
+} blocks SEC(".maps");
+
+/* By number: which tables belong to what code. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, SEGMENTS);
+	__type(key, __u32);
+	__type(value, struct segment);
+} segments SEC(".maps");
+
+/* Lists of mappings, many in one block: a search never leaves its block. */
+struct list {
+	struct mapping mappings[LIST_LENGTH];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, LISTS);
+	__type(key, __u32);
+	__type(value, struct list);
+} lists SEC(".maps");
+
+/* Tgid → where its mappings are. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, PROCESSES);
+	__type(key, __u32);
+	__type(value, struct process);
+} processes SEC(".maps");
+
+/* Goes up now and then: what is marked with an older one may be forgotten. */
+volatile __u32 epoch = 1;
+
+/*
+ * The rules of a table, as profiler/unwind/rule.go writes them.
+ */
+
+enum rule_kind {
+	RULE_NONE = 0,
+	RULE_UNSUPPORTED = 1,
+	RULE_END = 2,
+	RULE_OFFSET = 3,
+	RULE_DEREF = 4,
+	RULE_PLT = 5,
+	RULE_SIGNAL = 6,
+	RULE_SWITCH = 7,
+};
+
+enum rule_base {
+	BASE_SP = 0,
+	BASE_FP = 1,
+	BASE_BX = 2,
+	BASE_OTHER = 32,
+};
+
+enum rule_place {
+	PLACE_SAME = 0,
+	PLACE_AT_CFA = 1,
+	PLACE_AT_FP = 2,
+	PLACE_LOST = 3,
+	PLACE_SIGNED = 128, /* a flag */
+};
+
+struct rule {
+	__u8 kind, base, ra, fp, bx;
+	__s8 bx_offset;
+	__s16 add;
+	__s32 cfa;
+	__s16 ra_offset, fp_offset;
+};
+
+_Static_assert(sizeof(struct rule) == 16, "rules lie 16 bytes apart");
+
+#define PAGE_BITS 8
+#define PAGE_MASK ((1 << PAGE_BITS) - 1)
+#define ROW_BITS 26
+#define ROW_MASK ((1 << ROW_BITS) - 1)
+
+/*
+ * Where a walk stands.
+ */
+
+/* Stack memory is read in pieces of this size, since most frames are small. */
+#define BUFFER_WORDS 512
+
+struct walk {
+	__u64 ip, sp, fp;
+	__u64 bx; /* the value, or the address it was saved at */
+	__u64 hash; /* of the frames so far */
+
+	/* The mapping of the last frame, and its segment. */
+	__u64 start, size;
+	__u64 text; /* the address that the table's first page has here */
+	__u32 length, index, rows, rules, state;
+
+	/* The process's mappings, see struct process. */
+	__u32 first, count;
+
+	__u32 frames; /* written so far */
+	__u8 exact;   /* ip is that of the next instruction, not a return address */
+	__u8 knows_sp, knows_fp;
+	__u8 bx_is; /* enum bx_is */
+	__u8 may_hand_over; /* there is room to send the stack to user space */
+	__u8 late;	    /* user space is to do this walk */
+	__u8 missed;	    /* it would have been, had there been room */
+	__u8 stop;
+
+	__u64 buffered; /* address of buffer[0] */
+	__u64 buffered_bytes;
+	__u64 buffer[BUFFER_WORDS];
+};
+
+enum bx_is {
+	BX_LOST = 0,
+	BX_VALUE = 1,
+	BX_SAVED = 2,
+};
+
+/* What a step returns. */
+enum step {
+	STEP_MORE = 0,
+	STEP_DONE = 1, /* walk.stop says why, or walk.late */
+};
+
+static __always_inline enum step stopped(struct walk *w, enum stop why)
+{
+	w->stop = why;
+	return STEP_DONE;
+}
+
+/* x if it is the smaller one. No branch, which would double the verifier's work
+ * at each step of a search; below 1<<31. */
+static __always_inline __u32 smaller(__u32 x, __u32 y)
+{
+	__s64 d = (__s64)x - y;
+
+	return y + (__u32)(d & (d >> 63));
+}
+
+/* take if condition is negative, else keep. */
+static __always_inline __u32 if_negative(__s64 condition, __u32 take, __u32 keep)
+{
+	__s64 mask = condition >> 63;
+
+	asm volatile("" : "+r"(mask)); /* or the compiler makes a branch of it */
+	return keep ^ ((keep ^ take) & (__u32)mask);
+}
+
+/* Fills the buffer so that it holds the word at addr. */
+static __always_inline bool refill(struct walk *w, __u64 addr)
+{
+	__u64 below = (addr - w->sp) & ~7ULL;
+	__u64 start = below <= sizeof(w->buffer) / 2 ? addr - below : addr - 64;
+	__u64 bytes = sizeof(w->buffer);
+
+	if (bpf_probe_read_user(w->buffer, sizeof(w->buffer), (void *)start)) {
+		/* Up to the end of the page, then. */
+		if ((start ^ addr) >> 12)
+			start = addr;
+		bytes = (4096 - (start & 4095)) & ~7ULL;
+		if (bytes == 0 || bpf_probe_read_user(w->buffer, bytes, (void *)start)) {
+			w->buffered_bytes = 0;
+			return false;
+		}
+	}
+	w->buffered = start;
+	w->buffered_bytes = bytes;
+	return addr - start < bytes;
+}
+
+/* Reads 8 bytes of the process's memory. */
+static __always_inline bool load(struct walk *w, __u64 addr, __u64 *value)
+{
+	__u64 at = addr - w->buffered;
+
+	if (at >= w->buffered_bytes || (at & 7)) {
+		if (!refill(w, addr))
+			return false;
+		at = addr - w->buffered;
+	}
+	*value = w->buffer[(at >> 3) & (BUFFER_WORDS - 1)];
+	return true;
+}
+
+/* Finds the mapping of an address among those of the process and remembers it. */
+static __always_inline bool enter(struct walk *w, __u64 addr)
+{
+	__u32 block = w->first >> LIST_BITS;
+	struct list *list = bpf_map_lookup_elem(&lists, &block);
+	__u32 at = w->first & (LIST_LENGTH - 1), last = at + w->count - 1, next;
+	struct segment *segment;
+	struct mapping *m;
+
+	if (!list || w->count == 0)
+		return false;
+#define HALVE(step)                                                                                \
+	next = smaller(at + (step), last);                                                         \
+	at = if_negative((__s64)(addr - list->mappings[next & (LIST_LENGTH - 1)].start), at, next);
+	if (w->count > 64) {
+		HALVE(2048) HALVE(1024) HALVE(512) HALVE(256) HALVE(128) HALVE(64)
+	}
+	HALVE(32) HALVE(16) HALVE(8) HALVE(4) HALVE(2) HALVE(1)
+#undef HALVE
+	m = &list->mappings[at & (LIST_LENGTH - 1)];
+	if (addr - m->start >= m->limit - m->start)
+		return false;
+	segment = bpf_map_lookup_elem(&segments, &m->segment);
+	if (!segment)
+		return false;
+	w->start = m->start;
+	w->size = m->limit - m->start;
+	w->text = m->start - m->offset + segment->file_start;
+	w->state = segment->state;
+	w->length = segment->length;
+	w->index = segment->index;
+	w->rows = segment->rows;
+	w->rules = segment->rules;
+	if (segment->used != epoch)
+		segment->used = epoch;
+	return true;
+}
+
+/* One word of the tables; 0 if there is no such block. */
+static __always_inline __u32 word(__u32 number)
+{
+	__u32 key = number / BLOCK_WORDS;
+	struct block *block = bpf_map_lookup_elem(&blocks, &key);
+
+	return block ? block->words[number % BLOCK_WORDS] : 0;
+}
+
+/* The rule in force at an address of the mapping entered; NULL for none. */
+static __always_inline const struct rule *find_rule(const struct walk *w, __u64 addr)
+{
+	__u64 code = addr - w->text;
+	__u32 pc = code & PAGE_MASK, entry, first, last, at, next, key;
+	struct block *block;
+
+	if (code >= w->length)
+		return NULL;
+	entry = word(w->index + (__u32)(code >> PAGE_BITS));
+	if (entry >> ROW_BITS == 0) /* a dense page: its quarters */
+		entry = word(w->index + entry + (pc >> (PAGE_BITS - 2)));
+	first = w->rows + (entry & ROW_MASK);
+	key = first / BLOCK_WORDS;
+	block = bpf_map_lookup_elem(&blocks, &key);
+	if (!block)
+		return NULL;
+	at = first % BLOCK_WORDS;
+	last = at + (entry >> ROW_BITS) - 1;
+#define HALVE(step)                                                                                \
+	next = smaller(at + (step), last);                                                         \
+	at = if_negative((__s64)pc - (block->words[next % BLOCK_WORDS] & PAGE_MASK), at, next);
+	if (entry >> (ROW_BITS + 3)) {
+		HALVE(32) HALVE(16) HALVE(8)
+	}
+	HALVE(4) HALVE(2) HALVE(1)
+#undef HALVE
+	first = w->rules + (block->words[at % BLOCK_WORDS] >> PAGE_BITS) * (sizeof(struct rule) / 4);
+	key = first / BLOCK_WORDS;
+	block = bpf_map_lookup_elem(&blocks, &key);
+	if (!block)
+		return NULL;
+	return (const struct rule *)&block->words[first % BLOCK_WORDS & ~3U];
+}
+
+/* Goes to the caller. A return address of 0 is put where nothing has called. */
+static __always_inline enum step called(struct walk *w, __u64 ra)
+{
+	w->ip = ra;
+	w->exact = false;
+	return ra == 0 ? stopped(w, STOP_END) : STEP_MORE;
+}
+
+/* By the frame pointer: at fp lie the caller's frame pointer and the return
+ * address, on amd64 as on arm64. */
+static __always_inline enum step by_frame_pointer(struct walk *w)
+{
+	__u64 fp = stack_address(w->fp), next, ra;
+
+	if (w->knows_fp && fp == 0 && !w->exact)
+		return stopped(w, STOP_END); /* how the ABIs mark the outermost frame */
+	if (!w->knows_fp || fp == 0 || (fp & 7) || (w->knows_sp && fp < w->sp - FRAME_BELOW_SP))
+		return stopped(w, STOP_FRAME_POINTER);
+	if (!load(w, fp, &next) || !load(w, fp + 8, &ra))
+		return stopped(w, STOP_FAULT);
+	w->sp = fp + 16;
+	w->knows_sp = !LINK_REGISTER;
+	w->fp = next;
+	w->knows_fp = next == 0 || next > fp; /* else it is none: only rules help then */
+	w->bx_is = BX_LOST;
+	return called(w, code_address(ra));
+}
+
+/* Goes to the code that a signal interrupted: all its registers stand where the
+ * kernel has put them. */
+static __always_inline enum step from_signal(struct walk *w, struct registers *regs)
+{
+	struct signal_context *context = (struct signal_context *)w->buffer;
+
+	if (!w->knows_sp)
+		return stopped(w, STOP_REGISTER);
+	w->buffered_bytes = 0; /* the buffer is needed for the context */
+	if (bpf_probe_read_user(context, sizeof(*context), (void *)(w->sp + SIGNAL_CONTEXT)))
+		return stopped(w, STOP_FAULT);
+	set_signal_registers(regs, context);
+	w->ip = regs->ip;
+	w->sp = regs->r[REGISTER_SP];
+	w->fp = regs->r[REGISTER_FP];
+	w->bx = regs->r[REGISTER_BX];
+	w->exact = w->knows_sp = w->knows_fp = true;
+	w->bx_is = BX_VALUE;
+	return STEP_MORE;
+}
+
+/* The value of the register a rule counts from. */
+static __always_inline bool base_value(struct walk *w, const struct registers *regs,
+				       const struct rule *rule, __u64 *value)
+{
+	switch (rule->base) {
+	case BASE_SP:
+		*value = w->sp;
+		return w->knows_sp;
+	case BASE_FP:
+		*value = w->fp;
+		return w->knows_fp;
+	case BASE_BX:
+		*value = w->bx;
+		return w->bx_is == BX_VALUE || (w->bx_is == BX_SAVED && load(w, w->bx, value));
+	}
+	*value = regs->r[(rule->base - BASE_OTHER) & (REGISTERS - 1)];
+	return w->exact;
+}
+
+/* Where the caller's rbx is, after a frame of this rule. */
+static __always_inline void restore_bx(struct walk *w, const struct rule *rule, __u64 cfa)
+{
+	if (rule->bx == PLACE_SAME)
+		return;
+	w->bx_is = rule->bx == PLACE_LOST || (rule->bx == PLACE_AT_FP && !w->knows_fp) ? BX_LOST :
+											 BX_SAVED;
+	w->bx = (rule->bx == PLACE_AT_FP ? w->fp : cfa) + 8 * (__s64)rule->bx_offset;
+}
+
+static __always_inline void restore_fp(struct walk *w, const struct rule *rule, __u64 cfa)
+{
+	__u64 from = cfa;
+
+	if (rule->fp == PLACE_SAME)
+		return;
+	if (rule->fp == PLACE_AT_FP)
+		from = w->fp;
+	w->knows_fp = rule->fp != PLACE_LOST && (rule->fp != PLACE_AT_FP || w->knows_fp) &&
+		      load(w, from + 8 * (__s64)rule->fp_offset, &w->fp);
+}
+
+static __always_inline enum step by_rule(struct walk *w, const struct registers *regs,
+					 const struct rule *rule)
+{
+	bool in_register = (rule->ra & ~PLACE_SIGNED) == PLACE_SAME;
+	__u64 cfa, ra;
+
+	if (!base_value(w, regs, rule, &cfa))
+		return stopped(w, STOP_REGISTER);
+	cfa += (__s64)rule->cfa;
+	if (rule->kind == RULE_DEREF) {
+		if (!load(w, cfa, &cfa))
+			return stopped(w, STOP_FAULT);
+		cfa += (__s64)rule->add;
+	} else if (rule->kind == RULE_PLT && (w->ip & 15) >= (__u64)rule->add) {
+		cfa += 8;
+	}
+	if (rule->kind != RULE_SWITCH && w->knows_sp &&
+	    (cfa < w->sp || (cfa == w->sp && !in_register)))
+		return stopped(w, STOP_STUCK);
+	if (!in_register) {
+		if (!load(w, cfa + 8 * (__s64)rule->ra_offset, &ra))
+			return stopped(w, STOP_FAULT);
+#ifdef REGISTER_RA
+	} else if (w->exact) {
+		ra = regs->r[REGISTER_RA];
+#endif
+	} else {
+		return stopped(w, STOP_REGISTER);
+	}
+	if (LINK_REGISTER && (rule->ra & PLACE_SIGNED))
+		ra = code_address(ra);
+	restore_bx(w, rule, cfa);
+	restore_fp(w, rule, cfa);
+	w->sp = cfa;
+	w->knows_sp = true;
+	return called(w, ra);
+}
+
+/* What is needed here is not there yet. User space has it, or can get it. */
+static __always_inline bool hand_over(struct walk *w)
+{
+	w->late = w->may_hand_over;
+	w->missed |= !w->may_hand_over;
+	return w->late;
+}
+
+/* From one frame to its caller. */
+static __always_inline enum step walk_step(struct walk *w, struct registers *regs)
+{
+	__u64 addr = w->exact ? w->ip : w->ip - 1; /* the call counts, not what follows it */
+	const struct rule *rule;
+
+	if (addr - w->start >= w->size && !enter(w, addr)) {
+		w->size = 0;
+		return hand_over(w) ? STEP_DONE : by_frame_pointer(w);
+	}
+	if (w->state != SEGMENT_READY) {
+		if (w->state == SEGMENT_ABSENT && hand_over(w))
+			return STEP_DONE;
+		return by_frame_pointer(w);
+	}
+	rule = find_rule(w, addr);
+	if (!rule || rule->kind == RULE_NONE)
+		return by_frame_pointer(w);
+	if (rule->kind == RULE_END)
+		return stopped(w, STOP_END);
+	if (rule->kind == RULE_SIGNAL)
+		return from_signal(w, regs);
+	if (rule->kind == RULE_UNSUPPORTED || rule->kind > RULE_SWITCH)
+		return stopped(w, STOP_UNSUPPORTED);
+	if (rule->base == BASE_SP && !w->knows_sp)
+		return by_frame_pointer(w);
+	return by_rule(w, regs, rule);
+}
+
+/* Sets a walk to its innermost frame. */
+static __always_inline void walk_from(struct walk *w, const struct registers *regs)
+{
+	w->ip = regs->ip;
+	w->sp = regs->r[REGISTER_SP];
+	w->fp = regs->r[REGISTER_FP];
+	w->bx = regs->r[REGISTER_BX];
+	w->bx_is = BX_VALUE;
+	w->exact = w->knows_sp = w->knows_fp = true;
+	w->size = 0;
+	w->frames = 0;
+	w->late = w->missed = false;
+	w->stop = STOP_DEPTH;
+	w->buffered_bytes = 0;
+}
+
+#endif

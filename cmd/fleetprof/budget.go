@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"math/bits"
+	"runtime/debug"
+)
+
+const (
+	minBudget = 64 << 20
+	maxBudget = 16 << 30
+	// fixedMaps is what the BPF maps of a fixed size take: lists of mappings, the
+	// table of processes, stacks known, counters.
+	fixedMaps = 5 << 20
+	// programBytes is the memory that no setting changes: code and data of this program
+	// as far as they are in memory, and thread stacks.
+	programBytes = 20 << 20
+)
+
+// budget splits a memory budget, which holds for resident memory and BPF maps
+// together. None of it depends on the number of CPUs or the frequency.
+type budget struct {
+	ring   int // bytes, a power of two
+	blocks int // unwind tables, MiB
+	heap   int64
+}
+
+func splitBudget(bytes int64) budget {
+	b := budget{
+		ring:   1 << (bits.Len64(uint64(bytes/32)) - 1),
+		blocks: int(bytes / 4 >> 20),
+	}
+	b.heap = bytes - int64(b.ring) - int64(b.blocks)<<20 - fixedMaps - programBytes
+	return b
+}
+
+// hold makes the garbage collector keep the heap inside the budget.
+func (b budget) hold() { debug.SetMemoryLimit(b.heap) }

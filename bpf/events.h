@@ -31,7 +31,7 @@ enum record_kind {
 
 /* Why the walk of a user stack ended. sample.Stop is the Go side of it. */
 enum stop {
-	STOP_NONE = 0,	       /* no user stack: kernel thread or worker */
+	STOP_NONE = 0,	       /* no user stack: kernel thread or worker, or in execve(2) */
 	STOP_END = 1,	       /* outermost frame reached */
 	STOP_FRAME_POINTER = 2, /* the next frame pointer cannot be one */
 	STOP_FAULT = 3,	       /* stack memory could not be read */
@@ -50,7 +50,8 @@ enum tick_flag {
 	TICK_KERNEL_CUT = 1 << 1, /* the kernel stack may be deeper than MAX_KERNEL_FRAMES */
 	TICK_KNOWN = 1 << 2,	  /* no frames follow: those of an earlier tick with this hash */
 	TICK_LATE = 1 << 3,	  /* user frames are to be found from the registers and stack
-				   * records of this CPU and time, which came before */
+				   * records of this CPU and time, which came before; the
+				   * addresses for user frames are links, see LINK_WORDS */
 };
 
 /* Indexes into the counters map. */
@@ -121,6 +122,14 @@ struct stack_piece {
 };
 
 _Static_assert(sizeof(struct stack_piece) == 24, "struct stack_piece is part of the treaty");
+
+/*
+ * Where frame pointers lead out of the pieces, to another stack or too far, what
+ * they point to comes with the tick: an address and the two words there, that is
+ * the next frame pointer and a return address.
+ */
+#define LINK_WORDS 3
+#define MAX_LINKS 256
 
 /*
  * Memory that both sides see: Go writes it, the walk reads it. The unwind tables

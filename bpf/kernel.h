@@ -30,10 +30,14 @@ struct css_set {
 	struct cgroup *dfl_cgrp;
 };
 
+struct mm_struct {
+	unsigned long end_code;
+};
+
 struct task_struct {
 	unsigned int flags;
 	void *stack;
-	void *mm;
+	struct mm_struct *mm;
 	__u64 self_exec_id;
 	struct css_set *cgroups;
 };

@@ -15,6 +15,7 @@
 #define REGISTER_BX 3
 #define REGISTER_FP 6
 #define REGISTER_SP 7
+#define REGISTER_G 14 /* Go's goroutine */
 
 /* Calls leave the return address on the stack. */
 #define LINK_REGISTER 0
@@ -107,6 +108,7 @@ static __always_inline void set_signal_registers(struct registers *to,
 
 /* DWARF for the Arm 64-bit Architecture. There is no bx: none of its own. */
 #define REGISTER_BX 19
+#define REGISTER_G 28 /* Go's goroutine */
 #define REGISTER_FP 29
 #define REGISTER_RA 30
 #define REGISTER_SP 31

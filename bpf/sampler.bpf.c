@@ -87,6 +87,7 @@ struct {
 #define FRAMES 2048
 
 _Static_assert(MAX_KERNEL_FRAMES + MAX_USER_FRAMES <= FRAMES, "all frames have room");
+_Static_assert(MAX_KERNEL_FRAMES + MAX_LINKS * LINK_WORDS <= FRAMES / 2, "all links have room");
 
 /* The record in the making: too large for the 512-byte BPF stack. A perf
  * event program is never entered twice on one CPU (bpf_prog_active). */
@@ -97,6 +98,7 @@ struct scratch {
 	struct walk walk;
 	struct stack_piece piece;
 	__u8 memory[STACK_PIECE];
+	__u64 sent_from, sent_bytes; /* the pieces of this tick */
 	struct user_abi saved;
 };
 
@@ -185,9 +187,9 @@ static __always_inline __u64 mix(__u64 hash, __u64 value)
 	return hash ^ hash >> 32;
 }
 
-/* Room in the ring from which on stacks are sent, and what part of it one stack
- * may take at most: so many CPUs can do so at once. */
-#define COPY_PART 32
+/* A stack takes at most this part of the room in the ring, so that many CPUs can
+ * send one at once, and none is sent into the last eighth of the ring. */
+#define COPY_PART 64
 #define MAX_COPY (32 * STACK_PIECE)
 
 /* Readies the walk of the current task. */
@@ -198,7 +200,7 @@ static __always_inline void prepare_walk(struct scratch *s)
 
 	walk_from(w, &s->registers);
 	w->hash = mix(hash_seed, s->tick.tgid);
-	w->may_hand_over = bpf_ringbuf_query(&ring, BPF_RB_AVAIL_DATA) < ring_bytes / 2;
+	w->may_hand_over = bpf_ringbuf_query(&ring, BPF_RB_AVAIL_DATA) < ring_bytes / 8 * 7;
 	w->first = w->count = 0;
 	if (p && p->mm == s->tick.mm && p->exec_id == s->tick.exec_id) {
 		w->first = p->first;
@@ -223,9 +225,12 @@ static __always_inline enum step next_frame(struct scratch *s)
  * Sending.
  */
 
-/* User space polls; it is woken only when the ring fills faster than it polls. */
-static __always_inline __u64 wakeup(void)
+/* User space polls; it is woken only when the ring fills faster than it polls,
+ * and for a late tick, so that there is only one of a kind. */
+static __always_inline __u64 wakeup(const struct scratch *s)
 {
+	if (s->tick.flags & TICK_LATE)
+		return BPF_RB_FORCE_WAKEUP;
 	return bpf_ringbuf_query(&ring, BPF_RB_AVAIL_DATA) > ring_bytes / 4 ? BPF_RB_FORCE_WAKEUP :
 									     BPF_RB_NO_WAKEUP;
 }
@@ -242,6 +247,7 @@ static __always_inline bool send_stack(struct scratch *s)
 	s->registers.time_ns = s->tick.time_ns;
 	if (bpf_ringbuf_output(&ring, &s->registers, sizeof(s->registers), BPF_RB_NO_WAKEUP))
 		return false;
+	s->sent_bytes = 0;
 	s->piece = (struct stack_piece){
 		.kind = RECORD_STACK,
 		.bytes = STACK_PIECE,
@@ -261,8 +267,32 @@ static __always_inline bool send_stack(struct scratch *s)
 		if (bpf_ringbuf_output(&ring, &s->piece, sizeof(s->piece) + sizeof(s->memory),
 				       BPF_RB_NO_WAKEUP))
 			break;
+		if (s->sent_bytes == 0)
+			s->sent_from = s->piece.address;
+		s->sent_bytes += STACK_PIECE;
 	}
 	return true;
+}
+
+/* Puts what frame pointers point to outside of the pieces in the place of the
+ * user frames. */
+static __always_inline void add_links(struct scratch *s)
+{
+	struct walk *w = &s->walk;
+
+	s->tick.user_frames = 0;
+	w->fp = s->registers.r[REGISTER_FP];
+#pragma clang loop unroll(disable)
+	for (int i = 0; i < MAX_LINKS; i++) {
+		__u64 *link = &s->frames[(s->tick.kernel_frames + s->tick.user_frames) & (FRAMES / 2 - 1)];
+		__u64 fp = stack_address(w->fp);
+
+		if (fp == 0 || (fp & 7) || bpf_probe_read_user(link + 1, 16, (void *)fp))
+			break;
+		link[0] = fp;
+		w->fp = link[1];
+		s->tick.user_frames += fp - s->sent_from < s->sent_bytes ? 0 : LINK_WORDS;
+	}
 }
 
 /* Ends the walk: what it came to is written into the record. */
@@ -274,6 +304,7 @@ static __always_inline void finish_walk(struct scratch *s)
 	s->tick.user_frames = w->frames;
 	s->tick.stack_hash = w->hash;
 	if (w->late && send_stack(s)) {
+		add_links(s);
 		s->tick.flags |= TICK_LATE;
 		count(COUNTER_LATE);
 	} else if (w->late || w->missed) {
@@ -308,7 +339,7 @@ static __always_inline void send(struct scratch *s)
 	}
 	if (bytes > sizeof(s->tick) + sizeof(s->frames))
 		bytes = sizeof(s->tick) + sizeof(s->frames);
-	if (bpf_ringbuf_output(&ring, s, bytes, wakeup()))
+	if (bpf_ringbuf_output(&ring, s, bytes, wakeup(s)))
 		count(COUNTER_LOST_RING_FULL);
 	else if (place)
 		*place = mark;
@@ -441,6 +472,8 @@ int sample(struct user_abi *ctx)
 		s->tick.flags |= TICK_KERNEL_THREAD;
 	else if (s->tick.mm == 0)
 		s->tick.stop = STOP_EXITING;
+	else if (BPF_CORE_READ(task, mm, end_code) == 0)
+		s->tick.stop = STOP_NONE; /* in execve(2): load_elf_binary() sets it last */
 	else
 		user_stack(ctx, s, saved_registers(task, s));
 out:

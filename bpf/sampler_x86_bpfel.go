@@ -148,8 +148,10 @@ type samplerScratch struct {
 		TimeNs  uint64
 		Address uint64
 	}
-	Memory [4096]uint8
-	Saved  struct {
+	Memory    [4096]uint8
+	SentFrom  uint64
+	SentBytes uint64
+	Saved     struct {
 		_      structs.HostLayout
 		R15    uint64
 		R14    uint64

@@ -79,6 +79,7 @@ enum rule_kind {
 	RULE_PLT = 5,
 	RULE_SIGNAL = 6,
 	RULE_SWITCH = 7,
+	RULE_GOROUTINE = 8,
 };
 
 enum rule_base {
@@ -348,6 +349,47 @@ static __always_inline enum step from_signal(struct walk *w, struct registers *r
 	return STEP_MORE;
 }
 
+/* Offsets in the records of Go's runtime. */
+#define GO_G_M 48
+#define GO_G_SCHED_SP 56
+#define GO_G_SCHED_PC 64
+
+/* Goes to the goroutine g of the thread m, if that is what they are: they point to
+ * each other. The last offset is that of g.sched.bp. */
+static __always_inline bool resume_goroutine(struct walk *w, __u64 m, __u64 g, __u32 sched_fp)
+{
+	__u64 of, sp, pc, fp;
+
+	if (!load(w, g + GO_G_M, &of) || of != m || !load(w, g + GO_G_SCHED_SP, &sp) ||
+	    !load(w, g + GO_G_SCHED_PC, &pc) || !load(w, g + sched_fp, &fp))
+		return false;
+	w->sp = sp;
+	w->fp = fp;
+	w->knows_sp = w->knows_fp = true;
+	w->bx_is = BX_LOST;
+	w->ip = pc;
+	return true;
+}
+
+/* Goes from the scheduler's stack of a thread to the goroutine that the thread
+ * works for. */
+static __always_inline enum step to_goroutine(struct walk *w, const struct registers *regs)
+{
+	__u64 g0 = regs->r[REGISTER_G], m, g;
+
+	if (w->exact)
+		return stopped(w, STOP_UNSUPPORTED); /* it may not have changed the stack yet */
+	if (!load(w, g0 + GO_G_M, &m))
+		return stopped(w, STOP_FAULT);
+	if (!load(w, m, &g) || g != g0)
+		return stopped(w, STOP_UNSUPPORTED);
+	/* Go 1.25 dropped a field. */
+	if ((load(w, m + 184, &g) && resume_goroutine(w, m, g, 96)) ||
+	    (load(w, m + 192, &g) && resume_goroutine(w, m, g, 104)))
+		return called(w, w->ip);
+	return stopped(w, STOP_UNSUPPORTED);
+}
+
 /* The value of the register a rule counts from. */
 static __always_inline bool base_value(struct walk *w, const struct registers *regs,
 				       const struct rule *rule, __u64 *value)
@@ -457,6 +499,8 @@ static __always_inline enum step walk_step(struct walk *w, struct registers *reg
 		return stopped(w, STOP_END);
 	if (rule->kind == RULE_SIGNAL)
 		return from_signal(w, regs);
+	if (rule->kind == RULE_GOROUTINE)
+		return to_goroutine(w, regs);
 	if (rule->kind == RULE_UNSUPPORTED || rule->kind > RULE_SWITCH)
 		return stopped(w, STOP_UNSUPPORTED);
 	if (rule->base == BASE_SP && !w->knows_sp)

@@ -25,10 +25,31 @@ type tick struct {
 // the kernel's mm, and how many exec(2) led to it.
 type addressSpace struct{ mm, execID uint64 }
 
-// lateStack is the registers and the memory of a user stack.
+// lateStack is the registers and the memory of a user stack: its inner end in
+// one piece, and the words that frame pointers lead to elsewhere.
 type lateStack struct {
 	registers unwind.Registers
 	memory    unwind.Memory
+	links     map[uint64]uint64 // address to value
+}
+
+// word reads 8 bytes of the stack.
+func (s *lateStack) word(addr uint64) (uint64, bool) {
+	if value, ok := s.memory.Word(addr); ok {
+		return value, true
+	}
+	value, ok := s.links[addr]
+	return value, ok
+}
+
+// addLinks takes the words that frame pointers lead to, see LINK_WORDS of the
+// treaty.
+func (s *lateStack) addLinks(words []uint64) {
+	s.links = make(map[uint64]uint64, len(words))
+	for ; len(words) >= 3; words = words[3:] {
+		s.links[words[0]] = words[1]
+		s.links[words[0]+8] = words[2]
+	}
 }
 
 // malformed is a record from the ring that does not keep the treaty.
@@ -116,10 +137,13 @@ func (d *decoder) tick(record []byte) (tick, error) {
 	coming := d.coming[h.Cpu]
 	delete(d.coming, h.Cpu)
 	if h.Flags&bpf.FlagLate != 0 {
+		links := t.User
+		t.User = nil
 		if coming == nil || coming.time != h.TimeNs {
 			t.Stop = sample.StopLate // its records were malformed
 		} else {
 			t.late = &coming.late
+			t.late.addLinks(links)
 		}
 	}
 	return t, nil

@@ -108,9 +108,18 @@ func TestDecodeLateTick(t *testing.T) {
 	want := lateStack{
 		registers: unwind.Registers{IP: 1000, R: testRegisters().R},
 		memory:    unwind.Memory{Start: 0x2000, Bytes: encode(t, uint64(1), uint64(2))},
+		links:     map[uint64]uint64{20: 21, 28: 22},
 	}
 	if got.late == nil || !reflect.DeepEqual(*got.late, want) {
 		t.Errorf("got %+v, want %+v", got.late, want)
+	}
+	for addr, want := range map[uint64]uint64{0x2000: 1, 0x2008: 2, 20: 21, 28: 22} {
+		if value, ok := got.late.word(addr); !ok || value != want {
+			t.Errorf("word at %#x is %d, %v; want %d", addr, value, ok, want)
+		}
+	}
+	if len(got.User) != 0 {
+		t.Errorf("links taken for frames: %v", got.User)
 	}
 	if len(d.coming) != 1 {
 		t.Errorf("%d stacks remembered, want that of the other CPU", len(d.coming))

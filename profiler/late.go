@@ -40,7 +40,7 @@ func (w *walker) walk(t *tick, proc *process) (done bool) {
 	var missing *region
 	frames, stop := unwind.Walk(&unwind.Process{
 		Machine: machine(),
-		Word:    t.late.memory.Word,
+		Word:    t.late.word,
 		Table: func(addr uint64) (table *unwind.Table, bias uint64, stop sample.Stop) {
 			r := w.region(&t.Raw, proc, addr)
 			if r == nil {

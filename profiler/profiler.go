@@ -60,6 +60,9 @@ const (
 	// pollEvery is how long ticks and events wait in their rings. A file of a
 	// process that has ended within this time may be gone with it.
 	pollEvery = 50 * time.Millisecond
+	// lateEvery is how long a late tick waits: until then the kernel side will send
+	// the stacks of that process, whole.
+	lateEvery = 10 * time.Millisecond
 	// settle is how far behind now the replay stays, in nanoseconds: an event
 	// is stamped a moment before it becomes visible in its ring.
 	settle = 5e6
@@ -233,11 +236,13 @@ func (p *Profiler) finishLate() {
 	p.walker.retry(^uint64(0), p.handOn)
 }
 
-// poll reads the ring until pollEvery has passed, then the side-band. What
+// poll reads the ring until pollEvery has passed, or lateEvery since a late tick,
+// then the side-band. What
 // happened before the horizon is then in hand: it lies before the first look
 // into any ring of events.
 func (p *Profiler) poll() (horizon uint64, err error) {
-	p.ring.SetDeadline(time.Now().Add(pollEvery))
+	deadline := time.Now().Add(pollEvery)
+	p.ring.SetDeadline(deadline)
 	for {
 		err := p.ring.ReadInto(&p.record)
 		if errors.Is(err, os.ErrDeadlineExceeded) {
@@ -252,8 +257,13 @@ func (p *Profiler) poll() (horizon uint64, err error) {
 			p.log.Debug("record dropped", "error", err)
 			p.opts.Sink.Lost(1)
 		}
-		if ok {
-			p.ticks = append(p.ticks, t)
+		if !ok {
+			continue
+		}
+		p.ticks = append(p.ticks, t)
+		if soon := time.Now().Add(lateEvery); t.late != nil && soon.Before(deadline) {
+			deadline = soon
+			p.ring.SetDeadline(deadline)
 		}
 	}
 	if err := p.nextEpoch(); err != nil {
@@ -335,7 +345,7 @@ func (p *Profiler) take(t *tick) {
 	proc := p.processes.lookup(&t.Raw)
 	switch {
 	case proc == nil && t.late != nil:
-		t.Stop = sample.StopCode
+		t.User, t.Stop = []uint64{t.late.registers.IP}, sample.StopCode
 	case t.late != nil:
 		walked := p.walker.walk(t, proc)
 		p.list(t.PID, proc, t.space)
@@ -355,7 +365,7 @@ func (p *Profiler) list(pid uint32, proc *process, space addressSpace) {
 		return
 	}
 	proc.listed = space
-	proc.current = p.lists.install(pid, space.mm, space.execID, proc.regions) == nil
+	proc.current = p.lists.install(pid, space.mm, space.execID, proc.regions.lower()) == nil
 }
 
 // handOn hands a tick to the sink.

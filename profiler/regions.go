@@ -3,6 +3,7 @@
 package profiler
 
 import (
+	"math"
 	"slices"
 	"sort"
 
@@ -31,6 +32,13 @@ func (rs regions) find(address uint64) *region {
 		return nil
 	}
 	return &rs[i]
+}
+
+// lower gives the regions in the lower half of the address space: all but
+// [vsyscall], of which the kernel side, comparing addresses as signed numbers,
+// must not know.
+func (rs regions) lower() regions {
+	return rs[:sort.Search(len(rs), func(i int) bool { return rs[i].limit > math.MaxInt64 })]
 }
 
 // insert puts in a new mapping, which replaces whatever lay in its range, as

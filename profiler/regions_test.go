@@ -66,3 +66,16 @@ func TestRegionsAreBounded(t *testing.T) {
 		t.Error("a replaced region still answers")
 	}
 }
+
+func TestLowerLeavesOutVsyscall(t *testing.T) {
+	program := region{0x1000, 0x2000, 0, &sample.Object{}}
+	vsyscall := region{0xffffffffff600000, 0xffffffffff601000, 0, &sample.Object{}}
+	for _, rs := range []regions{{program, vsyscall}, {program}} {
+		if got := rs.lower(); len(got) != 1 || got[0] != program {
+			t.Errorf("got %v", got)
+		}
+	}
+	if got := (regions{vsyscall}).lower(); len(got) != 0 {
+		t.Errorf("got %v", got)
+	}
+}

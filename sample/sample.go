@@ -39,7 +39,7 @@ type Raw struct {
 type Stop uint8
 
 const (
-	// StopNone: there was no user stack to walk (kernel thread).
+	// StopNone: there was no user stack to walk (kernel thread, execve(2)).
 	StopNone Stop = 0
 	// StopEnd: the outermost frame was reached.
 	StopEnd Stop = 1
@@ -107,8 +107,9 @@ func (s Stop) String() string {
 	return "unknown reason"
 }
 
-// Truncated reports whether frames are missing at the outer end of the stack.
-func (s Stop) Truncated() bool { return s > StopEnd }
+// Truncated reports whether frames are missing at the outer end of the stack. A
+// thread that has given up its address space has no more frames.
+func (s Stop) Truncated() bool { return s > StopEnd && s != StopExiting }
 
 // Kind tells what backs a mapping, and so where names can come from.
 type Kind uint8

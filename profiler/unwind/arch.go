@@ -9,6 +9,8 @@ import "debug/elf"
 type arch struct {
 	machine        elf.Machine
 	sp, fp, ra, bx uint64
+	// g is the register in which Go code keeps its goroutine.
+	g uint64
 	// link says that calls leave the return address in register ra.
 	link bool
 	// Where the kernel puts the interrupted code's registers, in bytes from the
@@ -29,7 +31,7 @@ func archOf(m elf.Machine) (*arch, bool) {
 	switch m {
 	case elf.EM_X86_64:
 		return &arch{
-			machine: m, sp: 7, fp: 6, ra: 16, bx: 3,
+			machine: m, sp: 7, fp: 6, ra: 16, bx: 3, g: 14,
 			// struct rt_sigframe without pretcode (arch/x86/include/asm/sigframe.h):
 			// 40 bytes to uc_mcontext, which starts with r8. In the order rax, rdx,
 			// rcx, rbx, rsi, rdi, rbp, rsp, r8 to r15.
@@ -45,7 +47,7 @@ func archOf(m elf.Machine) (*arch, bool) {
 			signal[i] = uint16(312 + 8*i)
 		}
 		return &arch{
-			machine: m, sp: 31, fp: 29, ra: 30, bx: noRegister, link: true,
+			machine: m, sp: 31, fp: 29, ra: 30, bx: noRegister, g: 28, link: true,
 			signal: signal, signalIP: 568,
 			setsFP: 8, // MOVD R29, -8(RSP); SUB $8, RSP, R29
 		}, true

@@ -22,7 +22,7 @@ const (
 	// switchesStack: writesSP, and what it calls keeps the frame pointer.
 	switchesStack
 	// forgets: it goes to another stack and clears the frame pointer; where it came
-	// from is known to the runtime only.
+	// from stands in the goroutine's record.
 	forgets
 	// injected: a signal handler made it look called by the code it interrupted. On
 	// arm64 it pushed the link register for that, 16 bytes of the stack.
@@ -91,7 +91,7 @@ func (g *goTable) rows(i uint64, emit func(addr uint64, r Rule) error) error {
 	case returnsFromSignal:
 		err = emit(e.start, Rule{Kind: Signal})
 	case forgets:
-		err = emit(e.start, Rule{Kind: Unsupported})
+		err = emit(e.start, Rule{Kind: Goroutine})
 	default:
 		err = g.depthRows(r.depths, s, extent{e.start, next.start}, emit)
 	}

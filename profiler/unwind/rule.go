@@ -34,6 +34,9 @@ const (
 	// address. Go code that calls on another stack keeps its caller's frame pointer;
 	// where it has no frame of its own (amd64) its direct caller is passed over.
 	Switch Kind = 7
+	// Goroutine: Go code that the scheduler's stack of a thread was given to by a
+	// goroutine, without a frame that leads back. The goroutine's own record does.
+	Goroutine Kind = 8
 )
 
 // Base is the register a Rule counts from.
@@ -116,6 +119,8 @@ func (r Rule) String() string {
 		return "end"
 	case Signal:
 		return "signal"
+	case Goroutine:
+		return "goroutine"
 	case Offset, Switch:
 		fmt.Fprintf(&b, "%v%+d", r.Base, r.CFA)
 	case Deref:

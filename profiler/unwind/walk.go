@@ -104,7 +104,9 @@ type walk struct {
 	// sp is unknown on arm64 once the walk went by a frame pointer, which does not
 	// tell the size of a frame there. Only exact frames know all registers.
 	sp, fp, bx known
-	all        func(register uint64) (uint64, bool)
+	// g is the goroutine as of the last exact frame.
+	g   known
+	all func(register uint64) (uint64, bool)
 }
 
 // setAll sets the registers of an exact frame.
@@ -114,7 +116,7 @@ func (w *walk) setAll(read func(register uint64) (uint64, bool)) {
 		return k
 	}
 	w.all = read
-	w.sp, w.fp, w.bx = get(w.arch.sp), get(w.arch.fp), get(w.arch.bx)
+	w.sp, w.fp, w.bx, w.g = get(w.arch.sp), get(w.arch.fp), get(w.arch.bx), get(w.arch.g)
 }
 
 // step goes to the caller.
@@ -133,6 +135,8 @@ func (w *walk) step() sample.Stop {
 		return w.byRule(r)
 	case Signal:
 		return w.fromSignal()
+	case Goroutine:
+		return w.toGoroutine()
 	case End:
 		return sample.StopEnd
 	}
@@ -287,6 +291,52 @@ func (w *walk) fromSignal() sample.Stop {
 		return w.Word(context + uint64(w.arch.signal[register]))
 	})
 	return more
+}
+
+// Offsets in the records of Go's runtime, in bytes: runtime.g and runtime.m.
+const (
+	goM       = 48 // g.m
+	goSchedSP = 56 // g.sched.sp
+	goSchedPC = 64 // g.sched.pc
+)
+
+// goLayouts are those of Go 1.25, which dropped a field, and before.
+var goLayouts = [...]struct {
+	curg    uint64 // m.curg
+	schedFP uint64 // g.sched.bp
+}{{184, 96}, {192, 104}}
+
+// toGoroutine goes from the scheduler's stack of a thread to the goroutine that
+// the thread works for. That the records are what they are taken for shows in how
+// they point to each other.
+func (w *walk) toGoroutine() sample.Stop {
+	if w.exact {
+		return sample.StopUnsupported // it may not have changed the stack yet
+	}
+	m, ok := w.Word(w.g.value + goM)
+	if !ok || !w.g.ok {
+		return sample.StopFault
+	}
+	if g0, ok := w.Word(m); !ok || g0 != w.g.value { // m.g0
+		return sample.StopUnsupported
+	}
+	for _, layout := range goLayouts {
+		g, ok := w.Word(m + layout.curg)
+		if !ok {
+			continue
+		}
+		if of, ok := w.Word(g + goM); !ok || of != m {
+			continue
+		}
+		sp, spOK := w.Word(g + goSchedSP)
+		pc, pcOK := w.Word(g + goSchedPC)
+		fp, fpOK := w.Word(g + layout.schedFP)
+		if !spOK || !pcOK || !fpOK {
+			return sample.StopFault
+		}
+		return w.called(pc, known{sp, true}, known{fp, true}, known{})
+	}
+	return sample.StopUnsupported
 }
 
 // called sets the registers of the caller. A return address of 0 is put where

@@ -504,7 +504,9 @@ static __always_inline enum step walk_step(struct walk *w, struct registers *reg
 	if (rule->kind == RULE_UNSUPPORTED || rule->kind > RULE_SWITCH)
 		return stopped(w, STOP_UNSUPPORTED);
 	if (rule->base == BASE_SP && !w->knows_sp)
-		return by_frame_pointer(w);
+		return w->knows_fp && w->fp == 0 ?
+			       stopped(w, STOP_REGISTER) : /* a rule means that there is a caller */
+			       by_frame_pointer(w);
 	return by_rule(w, regs, rule);
 }
 

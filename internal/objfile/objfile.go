@@ -73,6 +73,8 @@ func (s *Section) Contains(addr uint64) bool {
 type File struct {
 	Type    elf.Type
 	Machine elf.Machine
+	// Entry is the address at which a process starts, 0 for none.
+	Entry uint64
 	// Segments holds the PT_LOAD program headers in the file's order.
 	Segments []Segment
 	Sections []Section
@@ -101,6 +103,7 @@ func Open(r io.ReaderAt, size int64) (*File, error) {
 	}
 	f.Type = elf.Type(binary.LittleEndian.Uint16(h[16:]))
 	f.Machine = elf.Machine(binary.LittleEndian.Uint16(h[18:]))
+	f.Entry = binary.LittleEndian.Uint64(h[24:])
 
 	digest := sha256.New()
 	digest.Write(h)

@@ -42,6 +42,7 @@ const (
 	rankGo = iota
 	rankFrames
 	rankDebug
+	rankEntry
 	ranks
 )
 
@@ -92,7 +93,7 @@ func Build(f *objfile.File) (*Table, error) {
 // open finds the sources the file has. One that is damaged is as if it were not
 // there.
 func (b *builder) open(f *objfile.File, a *arch) error {
-	open := [ranks]func(*objfile.File, *arch) (source, error){openGo, openFrames, openDebugFrames}
+	open := [ranks]func(*objfile.File, *arch) (source, error){openGo, openFrames, openDebugFrames, openEntry}
 	for rank, open := range open {
 		s, err := open(f, a)
 		if isDamage(err) {

@@ -15,7 +15,7 @@
 //
 // # Sources
 //
-// Three, by rank; where two describe the same code the first one is believed:
+// Four, by rank; where two describe the same code the first one is believed:
 //
 //  1. .gopclntab, for everything that Go's compiler and assembler made. Go
 //     keeps frame pointers, but they are not enough: a sample in a prologue, in
@@ -26,6 +26,7 @@
 //     write SP) and where it changes stacks (systemstack, asmcgocall).
 //  2. .eh_frame, found by its section or through PT_GNU_EH_FRAME.
 //  3. .debug_frame, for functions that have nothing else.
+//  4. The file's entry point: what starts there was called by nobody.
 //
 // Code that no source describes has rows as well, of kind None: a walk goes on
 // there by the frame pointer.

@@ -63,7 +63,7 @@ func TestGoSpecial(t *testing.T) {
 		{"amd64", "runtime.goexit", "end"},
 		{"amd64", "runtime.mstart", "end"},
 		{"amd64", "runtime.rt0_go", "end"},
-		{"amd64", "runtime.morestack", "unsupported"},
+		{"amd64", "runtime.morestack", "goroutine"},
 		{"amd64", "runtime.sigreturn__sigaction", "signal"},
 		{"amd64", "runtime.systemstack", "sp+8 ra=c-8, sp+16 ra=c-8 fp=c-16, fp+16 ra=c-8 fp=c-16, sp+8 ra=c-8"},
 		{"amd64", "runtime.gogo", "sp+8 ra=c-8"},

@@ -65,6 +65,11 @@ func compareWithDwarfdump(t *testing.T, dwarfdump, path, section string) {
 		got = append(got, change{addr, r.String()})
 		return true
 	})
+	// That nothing calls the entry point is known from elsewhere.
+	entry := change{openObject(t, path).Entry, Rule{Kind: End}.String()}
+	if !slices.Contains(want, entry) {
+		got = slices.DeleteFunc(got, func(c change) bool { return c == entry })
+	}
 	compareRows(t, got, want)
 	t.Logf("%d rows in %d bytes, %d rules", len(got), table.Bytes(), len(table.Rules))
 }

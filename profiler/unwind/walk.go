@@ -57,12 +57,7 @@ func Walk(p *Process, start Registers, limit int) ([]uint64, sample.Stop) {
 		return nil, sample.StopUnsupported
 	}
 	w := walk{Process: p, arch: a, ip: start.IP, exact: true}
-	w.setAll(func(register uint64) (uint64, bool) {
-		if register >= uint64(len(start.R)) {
-			return 0, false
-		}
-		return start.R[register], true
-	})
+	w.setAll(start.R)
 	var addrs []uint64
 	for {
 		if len(addrs) == limit {
@@ -104,19 +99,18 @@ type walk struct {
 	// sp is unknown on arm64 once the walk went by a frame pointer, which does not
 	// tell the size of a frame there. Only exact frames know all registers.
 	sp, fp, bx known
-	// g is the goroutine as of the last exact frame.
-	g   known
-	all func(register uint64) (uint64, bool)
+	// all holds the registers of the last exact frame.
+	all [32]uint64
 }
 
 // setAll sets the registers of an exact frame.
-func (w *walk) setAll(read func(register uint64) (uint64, bool)) {
-	get := func(register uint64) (k known) {
-		k.value, k.ok = read(register)
-		return k
+func (w *walk) setAll(registers [32]uint64) {
+	w.all = registers
+	w.sp, w.fp = known{registers[w.arch.sp], true}, known{registers[w.arch.fp], true}
+	w.bx = known{}
+	if w.arch.bx != noRegister {
+		w.bx = known{registers[w.arch.bx], true}
 	}
-	w.all = read
-	w.sp, w.fp, w.bx, w.g = get(w.arch.sp), get(w.arch.fp), get(w.arch.bx), get(w.arch.g)
 }
 
 // step goes to the caller.
@@ -130,6 +124,9 @@ func (w *walk) step() sample.Stop {
 		return w.byFramePointer()
 	case Offset, Deref, PLT, Switch:
 		if r.Base == SP && !w.sp.ok {
+			if w.fp.ok && w.fp.value == 0 {
+				return sample.StopRegister // a rule means that there is a caller
+			}
 			return w.byFramePointer()
 		}
 		return w.byRule(r)
@@ -201,9 +198,8 @@ func (w *walk) base(b Base) known {
 		return w.fp
 	case b == BX:
 		return w.bx
-	case b >= Other && w.all != nil:
-		value, ok := w.all(uint64(b - Other))
-		return known{value, ok}
+	case b >= Other && w.exact:
+		return known{w.all[(b-Other)%32], true}
 	}
 	return known{}
 }
@@ -215,12 +211,10 @@ func (w *walk) returnAddress(r Rule, cfa uint64) (uint64, sample.Stop) {
 	stop := more
 	if r.RA&^Signed == AtCFA {
 		ra, stop = w.load(cfa + 8*uint64(int64(r.RAOffset)))
-	} else if w.all == nil {
+	} else if !w.exact || !w.arch.link {
 		return 0, sample.StopRegister
-	} else if value, ok := w.all(w.arch.ra); ok {
-		ra = value
 	} else {
-		return 0, sample.StopFault
+		ra = w.all[w.arch.ra]
 	}
 	if r.RA&Signed != 0 {
 		ra &= addressMask
@@ -283,13 +277,18 @@ func (w *walk) fromSignal() sample.Stop {
 	if stop != more {
 		return stop
 	}
-	w.ip, w.exact = ip, true
-	w.setAll(func(register uint64) (uint64, bool) {
-		if register >= uint64(len(w.arch.signal)) {
-			return 0, false
+	var registers [32]uint64
+	for i, offset := range w.arch.signal {
+		if stop != more {
+			return stop
 		}
-		return w.Word(context + uint64(w.arch.signal[register]))
-	})
+		registers[i], stop = w.load(context + uint64(offset))
+	}
+	if stop != more {
+		return stop
+	}
+	w.ip, w.exact = ip, true
+	w.setAll(registers)
 	return more
 }
 
@@ -313,11 +312,12 @@ func (w *walk) toGoroutine() sample.Stop {
 	if w.exact {
 		return sample.StopUnsupported // it may not have changed the stack yet
 	}
-	m, ok := w.Word(w.g.value + goM)
-	if !ok || !w.g.ok {
+	g0 := w.all[w.arch.g]
+	m, ok := w.Word(g0 + goM)
+	if !ok {
 		return sample.StopFault
 	}
-	if g0, ok := w.Word(m); !ok || g0 != w.g.value { // m.g0
+	if of, ok := w.Word(m); !ok || of != g0 { // m.g0
 		return sample.StopUnsupported
 	}
 	for _, layout := range goLayouts {
@@ -342,7 +342,7 @@ func (w *walk) toGoroutine() sample.Stop {
 // called sets the registers of the caller. A return address of 0 is put where
 // nothing has called.
 func (w *walk) called(ra uint64, sp, fp, bx known) sample.Stop {
-	w.ip, w.exact, w.all = ra, false, nil
+	w.ip, w.exact = ra, false
 	w.sp, w.fp, w.bx = sp, fp, bx
 	if ra == 0 {
 		return sample.StopEnd

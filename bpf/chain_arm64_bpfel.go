@@ -25,6 +25,7 @@ const (
 	chainMapScratch          = "scratch"
 	chainMapSegments         = "segments"
 	chainMapSent             = "sent"
+	chainProgEndWalk         = "end_walk"
 	chainProgSample          = "sample"
 	chainProgWalkOn          = "walk_on"
 	chainVarCgroupSubsys     = "cgroup_subsys"
@@ -87,8 +88,9 @@ type chainSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type chainProgramSpecs struct {
-	Sample *ebpf.ProgramSpec `ebpf:"sample"`
-	WalkOn *ebpf.ProgramSpec `ebpf:"walk_on"`
+	EndWalk *ebpf.ProgramSpec `ebpf:"end_walk"`
+	Sample  *ebpf.ProgramSpec `ebpf:"sample"`
+	WalkOn  *ebpf.ProgramSpec `ebpf:"walk_on"`
 }
 
 // chainMapSpecs contains maps before they are loaded into the kernel.
@@ -199,12 +201,14 @@ type chainVariables struct {
 //
 // It can be passed to loadChainObjects or ebpf.CollectionSpec.LoadAndAssign.
 type chainPrograms struct {
-	Sample *ebpf.Program `ebpf:"sample"`
-	WalkOn *ebpf.Program `ebpf:"walk_on"`
+	EndWalk *ebpf.Program `ebpf:"end_walk"`
+	Sample  *ebpf.Program `ebpf:"sample"`
+	WalkOn  *ebpf.Program `ebpf:"walk_on"`
 }
 
 func (p *chainPrograms) Close() error {
 	return _ChainClose(
+		p.EndWalk,
 		p.Sample,
 		p.WalkOn,
 	)

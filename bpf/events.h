@@ -65,7 +65,8 @@ enum counter {
 	COUNTER_LATE = 6,	       /* ticks whose stack went up the ring to be walked there */
 	COUNTER_LATE_REFUSED = 7,      /* the same, had there been room: walked by frame pointers */
 	COUNTER_KNOWN = 8,	       /* ticks whose stack did not have to travel again */
-	COUNTERS = 9,
+	COUNTER_LOST_CALL = 9,	       /* ticks whose chain of tail calls broke: never seen */
+	COUNTERS = 10,
 };
 
 /*

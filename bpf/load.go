@@ -162,6 +162,7 @@ type Counters struct {
 	Ticks            uint64 // program runs: ticks that did not hit idle
 	LostRingFull     uint64 // ticks for which the ring had no room
 	LostScratch      uint64 // ticks without per-CPU scratch memory: never seen
+	LostCall         uint64 // ticks whose chain of tail calls broke: never seen
 	KernelStackError uint64 // ticks whose kernel stack could not be taken
 	KernelWorker     uint64 // ticks of kernel workers that are threads of a process
 	CgroupError      uint64 // ticks whose cgroup could not be read
@@ -177,6 +178,7 @@ func (s *Sampler) Counters() (Counters, error) {
 		samplerCounterCOUNTER_TICKS:              &c.Ticks,
 		samplerCounterCOUNTER_LOST_RING_FULL:     &c.LostRingFull,
 		samplerCounterCOUNTER_LOST_SCRATCH:       &c.LostScratch,
+		samplerCounterCOUNTER_LOST_CALL:          &c.LostCall,
 		samplerCounterCOUNTER_KERNEL_STACK_ERROR: &c.KernelStackError,
 		samplerCounterCOUNTER_KERNEL_WORKER:      &c.KernelWorker,
 		samplerCounterCOUNTER_CGROUP_ERROR:       &c.CgroupError,

@@ -96,14 +96,18 @@ struct scratch {
 	__u64 frames[FRAMES];
 	struct registers registers;
 	struct walk walk;
-	struct stack_piece piece;
-	__u8 memory[STACK_PIECE];
 	__u64 sent_from, sent_bytes; /* the pieces of this tick */
 	struct user_abi saved;
 };
 
 /* PCPU_MIN_UNIT_SIZE of the kernel. */
 _Static_assert(sizeof(struct scratch) <= 32768, "a value of a per-CPU map has a limit");
+
+/* A piece of a stack, as it is written into the ring. */
+struct full_piece {
+	struct stack_piece head;
+	__u8 memory[STACK_PIECE];
+};
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
@@ -235,6 +239,33 @@ static __always_inline __u64 wakeup(const struct scratch *s)
 									     BPF_RB_NO_WAKEUP;
 }
 
+/* Sends the next piece of the stack. Returns false if there is none, or no room. */
+static __always_inline bool send_piece(struct scratch *s)
+{
+	__u64 address = s->sent_from + s->sent_bytes;
+	struct full_piece *p = bpf_ringbuf_reserve(&ring, sizeof(*p), 0);
+
+	if (!p)
+		return false;
+	p->head = (struct stack_piece){
+		.kind = RECORD_STACK,
+		.bytes = STACK_PIECE,
+		.cpu = s->tick.cpu,
+		.time_ns = s->tick.time_ns,
+		.address = address,
+	};
+	if (!bpf_probe_read_user(p->memory, sizeof(p->memory), (void *)address)) {
+		bpf_ringbuf_submit(p, BPF_RB_NO_WAKEUP);
+		s->sent_bytes += STACK_PIECE;
+		return true;
+	}
+	bpf_ringbuf_discard(p, BPF_RB_NO_WAKEUP);
+	if (address >= s->registers.r[REGISTER_SP])
+		return false;
+	s->sent_from += STACK_PIECE; /* that was below the stack */
+	return true;
+}
+
 /* Sends registers and stack memory for user space to walk. */
 static __always_inline bool send_stack(struct scratch *s)
 {
@@ -247,29 +278,12 @@ static __always_inline bool send_stack(struct scratch *s)
 	s->registers.time_ns = s->tick.time_ns;
 	if (bpf_ringbuf_output(&ring, &s->registers, sizeof(s->registers), BPF_RB_NO_WAKEUP))
 		return false;
+	s->sent_from = page;
 	s->sent_bytes = 0;
-	s->piece = (struct stack_piece){
-		.kind = RECORD_STACK,
-		.bytes = STACK_PIECE,
-		.cpu = s->tick.cpu,
-		.time_ns = s->tick.time_ns,
-	};
 #pragma clang loop unroll(disable)
 	for (int i = 0; i < MAX_COPY / STACK_PIECE; i++) {
-		if ((__u64)i * STACK_PIECE > free / COPY_PART)
+		if ((__u64)i * STACK_PIECE > free / COPY_PART || !send_piece(s))
 			break;
-		s->piece.address = page + (__u64)i * STACK_PIECE;
-		if (bpf_probe_read_user(s->memory, sizeof(s->memory), (void *)s->piece.address)) {
-			if (s->piece.address < sp)
-				continue; /* below the stack */
-			break;
-		}
-		if (bpf_ringbuf_output(&ring, &s->piece, sizeof(s->piece) + sizeof(s->memory),
-				       BPF_RB_NO_WAKEUP))
-			break;
-		if (s->sent_bytes == 0)
-			s->sent_from = s->piece.address;
-		s->sent_bytes += STACK_PIECE;
 	}
 	return true;
 }
@@ -356,18 +370,25 @@ static __always_inline struct scratch *my_scratch(void)
 #ifdef TAIL_CALLS
 
 /* A chain of tail calls has at most 33 links before Linux 5.16, of which 32 are
- * sure (MAX_TAIL_CALL_CNT), and the first one starts the walk. */
+ * sure (MAX_TAIL_CALL_CNT): 31 for the walk and one to end it. */
 #define FRAMES_PER_CALL 30
+#define CALLS 31
+
+enum call {
+	CALL_WALK = 0,
+	CALL_END = 1,
+};
 
 int walk_on(struct user_abi *ctx);
+int end_walk(struct user_abi *ctx);
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
-	__uint(max_entries, 1);
+	__uint(max_entries, 2);
 	__uint(key_size, sizeof(__u32));
 	__array(values, int(void *));
 } calls SEC(".maps") = {
-	.values = { [0] = (void *)&walk_on },
+	.values = { [CALL_WALK] = (void *)&walk_on, [CALL_END] = (void *)&end_walk },
 };
 
 SEC("perf_event")
@@ -384,18 +405,30 @@ int walk_on(struct user_abi *ctx)
 		if (step != STEP_MORE)
 			break;
 	}
-	if (step == STEP_MORE)
-		bpf_tail_call(ctx, &calls, 0);
-	/* Only the last link of the chain comes here. */
+	if (step == STEP_MORE && s->walk.frames < FRAMES_PER_CALL * CALLS)
+		bpf_tail_call(ctx, &calls, CALL_WALK);
+	bpf_tail_call(ctx, &calls, CALL_END);
+	count(COUNTER_LOST_CALL);
+	return 0;
+}
+
+SEC("perf_event")
+int end_walk(struct user_abi *ctx)
+{
+	struct scratch *s = my_scratch();
+
+	if (!s)
+		return 0;
 	finish_walk(s);
 	send(s);
 	return 0;
 }
 
+/* Does not return; if it does, the record says that the walk has not begun. */
 static __always_inline void walk(struct user_abi *ctx, struct scratch *s)
 {
-	bpf_tail_call(ctx, &calls, 0);
-	s->walk.stop = STOP_LATE; /* not reached */
+	bpf_tail_call(ctx, &calls, CALL_WALK);
+	s->tick.stop = STOP_LATE;
 }
 
 #else

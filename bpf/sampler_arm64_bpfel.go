@@ -30,7 +30,8 @@ const (
 	samplerCounterCOUNTER_LATE               samplerCounter = 6
 	samplerCounterCOUNTER_LATE_REFUSED       samplerCounter = 7
 	samplerCounterCOUNTER_KNOWN              samplerCounter = 8
-	samplerCounterCOUNTERS                   samplerCounter = 9
+	samplerCounterCOUNTER_LOST_CALL          samplerCounter = 9
+	samplerCounterCOUNTERS                   samplerCounter = 10
 )
 
 type samplerList struct {
@@ -138,17 +139,9 @@ type samplerScratch struct {
 		Stop          uint8
 		Buffered      uint64
 		BufferedBytes uint64
+		ReadAhead     uint64
 		Buffer        [512]uint64
 	}
-	Piece struct {
-		_       structs.HostLayout
-		Kind    uint16
-		Bytes   uint16
-		Cpu     uint32
-		TimeNs  uint64
-		Address uint64
-	}
-	Memory    [4096]uint8
 	SentFrom  uint64
 	SentBytes uint64
 	Saved     struct {

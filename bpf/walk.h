@@ -94,6 +94,7 @@ enum rule_place {
 	PLACE_AT_CFA = 1,
 	PLACE_AT_FP = 2,
 	PLACE_LOST = 3,
+	PLACE_IN_REGISTER = 32,
 	PLACE_SIGNED = 128, /* a flag */
 };
 
@@ -116,8 +117,10 @@ _Static_assert(sizeof(struct rule) == 16, "rules lie 16 bytes apart");
  * Where a walk stands.
  */
 
-/* Stack memory is read in pieces of this size, since most frames are small. */
+/* Stack memory is read ahead, since most frames are small: little at first, since
+ * most stacks are short, and twice as much each time up to this. */
 #define BUFFER_WORDS 512
+#define FIRST_READ 512 /* bytes */
 
 struct walk {
 	__u64 ip, sp, fp;
@@ -143,6 +146,7 @@ struct walk {
 
 	__u64 buffered; /* address of buffer[0] */
 	__u64 buffered_bytes;
+	__u64 read_ahead; /* bytes to read next */
 	__u64 buffer[BUFFER_WORDS];
 };
 
@@ -186,10 +190,13 @@ static __always_inline __u32 if_negative(__s64 condition, __u32 take, __u32 keep
 static __always_inline bool refill(struct walk *w, __u64 addr)
 {
 	__u64 below = (addr - w->sp) & ~7ULL;
-	__u64 start = below <= sizeof(w->buffer) / 2 ? addr - below : addr - 64;
-	__u64 bytes = sizeof(w->buffer);
+	__u64 start = below <= w->read_ahead / 2 ? addr - below : addr - 64;
+	__u64 bytes = w->read_ahead;
 
-	if (bpf_probe_read_user(w->buffer, sizeof(w->buffer), (void *)start)) {
+	if (bytes > sizeof(w->buffer))
+		bytes = sizeof(w->buffer);
+	w->read_ahead = bytes * 2;
+	if (bpf_probe_read_user(w->buffer, bytes, (void *)start)) {
 		/* Up to the end of the page, then. */
 		if ((start ^ addr) >> 12)
 			start = addr;
@@ -314,15 +321,13 @@ static __always_inline enum step by_frame_pointer(struct walk *w)
 {
 	__u64 fp = stack_address(w->fp), next, ra;
 
-	if (w->knows_fp && fp == 0 && !w->exact)
-		return stopped(w, STOP_END); /* how the ABIs mark the outermost frame */
 	if (!w->knows_fp || fp == 0 || (fp & 7) || (w->knows_sp && fp < w->sp - FRAME_BELOW_SP))
 		return stopped(w, STOP_FRAME_POINTER);
 	if (!load(w, fp, &next) || !load(w, fp + 8, &ra))
 		return stopped(w, STOP_FAULT);
 	w->sp = fp + 16;
 	w->knows_sp = !LINK_REGISTER;
-	w->fp = next;
+	w->fp = next = stack_address(next);
 	w->knows_fp = next == 0 || next > fp; /* else it is none: only rules help then */
 	w->bx_is = BX_LOST;
 	return called(w, code_address(ra));
@@ -353,21 +358,24 @@ static __always_inline enum step from_signal(struct walk *w, struct registers *r
 #define GO_G_M 48
 #define GO_G_SCHED_SP 56
 #define GO_G_SCHED_PC 64
+#define GO_M_CURG 184 /* before Go 1.25: 192 */
 
 /* Goes to the goroutine g of the thread m, if that is what they are: they point to
  * each other. The last offset is that of g.sched.bp. */
 static __always_inline bool resume_goroutine(struct walk *w, __u64 m, __u64 g, __u32 sched_fp)
 {
-	__u64 of, sp, pc, fp;
+	__u64 of, sched[2], fp;
 
-	if (!load(w, g + GO_G_M, &of) || of != m || !load(w, g + GO_G_SCHED_SP, &sp) ||
-	    !load(w, g + GO_G_SCHED_PC, &pc) || !load(w, g + sched_fp, &fp))
+	_Static_assert(GO_G_SCHED_PC == GO_G_SCHED_SP + 8, "they are read at once");
+	if (bpf_probe_read_user(&of, 8, (void *)(g + GO_G_M)) || of != m ||
+	    bpf_probe_read_user(sched, 16, (void *)(g + GO_G_SCHED_SP)) ||
+	    bpf_probe_read_user(&fp, 8, (void *)(g + sched_fp)))
 		return false;
-	w->sp = sp;
+	w->sp = sched[0];
 	w->fp = fp;
 	w->knows_sp = w->knows_fp = true;
 	w->bx_is = BX_LOST;
-	w->ip = pc;
+	w->ip = sched[1];
 	return true;
 }
 
@@ -375,17 +383,18 @@ static __always_inline bool resume_goroutine(struct walk *w, __u64 m, __u64 g, _
  * works for. */
 static __always_inline enum step to_goroutine(struct walk *w, const struct registers *regs)
 {
-	__u64 g0 = regs->r[REGISTER_G], m, g;
+	__u64 g0 = regs->r[REGISTER_G], m, of, curg[2];
 
 	if (w->exact)
 		return stopped(w, STOP_UNSUPPORTED); /* it may not have changed the stack yet */
-	if (!load(w, g0 + GO_G_M, &m))
+	if (bpf_probe_read_user(&m, 8, (void *)(g0 + GO_G_M)) ||
+	    bpf_probe_read_user(&of, 8, (void *)m) ||
+	    bpf_probe_read_user(curg, 16, (void *)(m + GO_M_CURG)))
 		return stopped(w, STOP_FAULT);
-	if (!load(w, m, &g) || g != g0)
+	if (of != g0)
 		return stopped(w, STOP_UNSUPPORTED);
 	/* Go 1.25 dropped a field. */
-	if ((load(w, m + 184, &g) && resume_goroutine(w, m, g, 96)) ||
-	    (load(w, m + 192, &g) && resume_goroutine(w, m, g, 104)))
+	if (resume_goroutine(w, m, curg[0], 96) || resume_goroutine(w, m, curg[1], 104))
 		return called(w, w->ip);
 	return stopped(w, STOP_UNSUPPORTED);
 }
@@ -434,7 +443,7 @@ static __always_inline void restore_fp(struct walk *w, const struct rule *rule, 
 static __always_inline enum step by_rule(struct walk *w, const struct registers *regs,
 					 const struct rule *rule)
 {
-	bool in_register = (rule->ra & ~PLACE_SIGNED) == PLACE_SAME;
+	__u8 place = rule->ra & ~PLACE_SIGNED;
 	__u64 cfa, ra;
 
 	if (!base_value(w, regs, rule, &cfa))
@@ -448,13 +457,15 @@ static __always_inline enum step by_rule(struct walk *w, const struct registers 
 		cfa += 8;
 	}
 	if (rule->kind != RULE_SWITCH && w->knows_sp &&
-	    (cfa < w->sp || (cfa == w->sp && !in_register)))
+	    (cfa < w->sp || (cfa == w->sp && place == PLACE_AT_CFA)))
 		return stopped(w, STOP_STUCK);
-	if (!in_register) {
+	if (place == PLACE_AT_CFA) {
 		if (!load(w, cfa + 8 * (__s64)rule->ra_offset, &ra))
 			return stopped(w, STOP_FAULT);
+	} else if (w->exact && place >= PLACE_IN_REGISTER) {
+		ra = regs->r[place % REGISTERS];
 #ifdef REGISTER_RA
-	} else if (w->exact) {
+	} else if (w->exact && place == PLACE_SAME) {
 		ra = regs->r[REGISTER_RA];
 #endif
 	} else {
@@ -504,9 +515,7 @@ static __always_inline enum step walk_step(struct walk *w, struct registers *reg
 	if (rule->kind == RULE_UNSUPPORTED || rule->kind > RULE_SWITCH)
 		return stopped(w, STOP_UNSUPPORTED);
 	if (rule->base == BASE_SP && !w->knows_sp)
-		return w->knows_fp && w->fp == 0 ?
-			       stopped(w, STOP_REGISTER) : /* a rule means that there is a caller */
-			       by_frame_pointer(w);
+		return by_frame_pointer(w);
 	return by_rule(w, regs, rule);
 }
 
@@ -524,6 +533,7 @@ static __always_inline void walk_from(struct walk *w, const struct registers *re
 	w->late = w->missed = false;
 	w->stop = STOP_DEPTH;
 	w->buffered_bytes = 0;
+	w->read_ahead = FIRST_READ;
 }
 
 #endif

@@ -182,7 +182,9 @@ func (p *goldenProcess) walk(r unwind.Registers, word func(uint64) (uint64, bool
 // compareWalks says that both sides do the same. Where the kernel side hands a
 // stack over, Go stops for want of a table (StopLate) or of a mapping: then it
 // does not count the frame outside of all code, unless there is no other.
-func compareWalks(t testing.TB, kernel kernelWalk, golang goWalk, late bool) bool {
+//
+// It returns after how many frames they part, -1 if they do not.
+func compareWalks(t testing.TB, kernel kernelWalk, golang goWalk, late bool) (at int) {
 	t.Helper()
 	frames := kernel.frames
 	if kernel.late && golang.stop == sample.StopCode && len(frames) > 1 {
@@ -196,9 +198,8 @@ func compareWalks(t testing.TB, kernel kernelWalk, golang goWalk, late bool) boo
 		stops = false
 	}
 	if stops && slices.Equal(frames, golang.frames) {
-		return true
+		return -1
 	}
-	at := 0
 	for at < min(len(frames), len(golang.frames)) && frames[at] == golang.frames[at] {
 		at++
 	}
@@ -207,7 +208,7 @@ func compareWalks(t testing.TB, kernel kernelWalk, golang goWalk, late bool) boo
 		at, len(frames), len(golang.frames),
 		frames[from:min(at+2, len(frames))], kernel.stop, kernel.late, kernel.missed,
 		golang.frames[from:min(at+2, len(golang.frames))], golang.stop, golang.missed)
-	return false
+	return at
 }
 
 // reason is the kernel side's reason to stop in the words of a sample.

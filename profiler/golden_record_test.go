@@ -71,7 +71,7 @@ func recordProgram(t *testing.T, source, arch string, text []byte) {
 	flags := []string{
 		"-O2", "-fomit-frame-pointer", "-fasynchronous-unwind-tables", "-ffreestanding", "-fno-stack-protector",
 		"-Wall", "-Wextra", "-Werror", "-nostdlib",
-		"-Wl,--build-id=none,-z,noseparate-code,-z,max-page-size=4096", "-o", program,
+		"-Wl,--build-id=none,-z,noseparate-code,-z,max-page-size=4096", "-o", program, source,
 	}
 	if libraries := setting(text, "shared"); libraries != nil {
 		// Not moved, as nobody links it at run time: only its linkage table is used.
@@ -82,8 +82,7 @@ func recordProgram(t *testing.T, source, arch string, text []byte) {
 	} else {
 		flags = append(flags, "-static-pie", "-fPIE", "-DBIASED=1")
 	}
-	flags = append(flags, setting(text, "flags")...)
-	output(t, "", "", slices.Concat(tools.compiler, flags, []string{source}))
+	output(t, "", "", slices.Concat(tools.compiler, flags, setting(text, "flags"), setting(text, arch+" flags")))
 	checkProgram(t, program)
 	recording := output(t, "", dir, append(slices.Clone(tools.run), "./program"))
 	if err := os.WriteFile(filepath.Join(dir, "recording"), recording, 0o644); err != nil {

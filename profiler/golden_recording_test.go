@@ -145,23 +145,27 @@ func (c *goldenCase) frames(addrs []uint64, stop string) string {
 }
 
 // frame names the function of an address. A return address belongs to the call
-// in front of it.
+// in front of it, unless nothing there calls: what returns from a signal handler
+// is returned to but has not called.
 func (c *goldenCase) frame(addr uint64, returns bool) string {
 	for _, page := range c.anonymous {
 		if addr-page < goldenPageSize {
 			return fmt.Sprintf("%#x", addr)
 		}
 	}
-	at := addr - c.bias
+	linked := addr - c.bias
+	at := linked
 	if returns {
 		at--
 	}
-	for _, s := range c.symbols {
-		if elf.ST_TYPE(s.Info) == elf.STT_FUNC && at-s.Value < s.Size {
-			return fmt.Sprintf("%s%+#x (program)", s.Name, addr-c.bias-s.Value)
+	for _, at := range []uint64{at, linked} {
+		for _, s := range c.symbols {
+			if elf.ST_TYPE(s.Info) == elf.STT_FUNC && at-s.Value < s.Size {
+				return fmt.Sprintf("%s+%#x (program)", s.Name, linked-s.Value)
+			}
 		}
 	}
-	return fmt.Sprintf("%#x (program)", addr-c.bias)
+	return fmt.Sprintf("%#x (program)", linked)
 }
 
 // process makes the process of the case, in which no table is there yet.

@@ -392,7 +392,7 @@ func (p *Profiler) keepHouse() {
 		p.log.Error("cannot count lost ticks", "error", err)
 		return
 	}
-	if lost := c.LostRingFull + c.LostScratch; lost > p.lost {
+	if lost := c.LostRingFull + c.LostScratch + c.LostCall; lost > p.lost {
 		p.opts.Sink.Lost(lost - p.lost)
 		p.lost = lost
 	}

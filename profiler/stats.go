@@ -82,6 +82,7 @@ func (k *kernelCollector) Collect(ch chan<- prometheus.Metric) {
 		"tick":               c.Ticks,
 		"lost_ring_full":     c.LostRingFull,
 		"lost_scratch":       c.LostScratch,
+		"lost_call":          c.LostCall,
 		"kernel_stack_error": c.KernelStackError,
 		"kernel_worker":      c.KernelWorker,
 		"cgroup_error":       c.CgroupError,

@@ -13,6 +13,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime/debug"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -63,7 +65,10 @@ func imageOf(content []byte, size int64) *image {
 
 // build waits for one object's table.
 func (tt *tablesTest) build(o *sample.Object) {
-	tt.want(o)
+	tt.t.Helper()
+	if tt.want(o); !tt.shelf.objects[o].asked {
+		tt.t.Fatal("nothing is asked for")
+	}
 	tt.waiting = <-tt.built
 	tt.poll(tt.shelf.epoch)
 }
@@ -386,4 +391,56 @@ func TestOutcomeOfWrapped(t *testing.T) {
 			t.Errorf("%v: %s, want %s", err, got, want)
 		}
 	}
+}
+
+// largeFiles are worth a measurement: of those that are there.
+var largeFiles = []string{libc, "/usr/lib/x86_64-linux-gnu/libLLVM-16.so.1", "/usr/lib/chromium/chromium"}
+
+// BenchmarkBuildMemory builds tables and says how much memory that takes at its
+// peak, garbage included.
+func BenchmarkBuildMemory(b *testing.B) {
+	for _, path := range largeFiles {
+		file, err := os.Open(path)
+		if err != nil {
+			continue
+		}
+		defer file.Close()
+		info, err := file.Stat()
+		if err != nil {
+			b.Fatal(err)
+		}
+		open := func(*sample.Object) (*image, error) { return &image{file, io.NopCloser(nil), info.Size()}, nil }
+		s, _ := newTestShelf(1<<10, 8, 8)
+		tt := newTables(s, open, slog.New(slog.DiscardHandler), s.stats)
+		b.Run(filepath.Base(path), func(b *testing.B) {
+			resident := statusKiB(b, "VmRSS")
+			// Forgets the peak so far, see proc_pid_clear_refs(5).
+			if err := os.WriteFile("/proc/self/clear_refs", []byte("5"), 0); err != nil {
+				b.Fatal(err)
+			}
+			made := new(built)
+			for b.Loop() {
+				if err := tt.build(b.Context(), made); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(float64(statusKiB(b, "VmHWM")-resident)/1024, "peak-MiB")
+			b.ReportMetric(float64(made.table.Bytes())/(1<<20), "table-MiB")
+		})
+	}
+}
+
+// statusKiB is one value of /proc/self/status.
+func statusKiB(b *testing.B, name string) int {
+	debug.FreeOSMemory()
+	status, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		b.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(status), name+":")
+	n, err := strconv.Atoi(strings.Fields(rest)[0])
+	if err != nil {
+		b.Fatal(err)
+	}
+	return n
 }

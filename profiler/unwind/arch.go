@@ -11,6 +11,12 @@ type arch struct {
 	sp, fp, ra, bx uint64
 	// g is the register in which Go code keeps its goroutine.
 	g uint64
+	// belowSP is how far below SP the innermost frame record may begin, in bytes: Go
+	// keeps the caller's frame pointer there on arm64.
+	belowSP uint64
+	// pointer clears what is not part of an address in a frame pointer: the top byte
+	// is the program's to use on arm64.
+	pointer uint64
 	// link says that calls leave the return address in register ra.
 	link bool
 	// Where the kernel puts the interrupted code's registers, in bytes from the
@@ -31,7 +37,7 @@ func archOf(m elf.Machine) (*arch, bool) {
 	switch m {
 	case elf.EM_X86_64:
 		return &arch{
-			machine: m, sp: 7, fp: 6, ra: 16, bx: 3, g: 14,
+			machine: m, sp: 7, fp: 6, ra: 16, bx: 3, g: 14, pointer: 1<<64 - 1,
 			// struct rt_sigframe without pretcode (arch/x86/include/asm/sigframe.h):
 			// 40 bytes to uc_mcontext, which starts with r8. In the order rax, rdx,
 			// rcx, rbx, rsi, rdi, rbp, rsp, r8 to r15.
@@ -48,6 +54,7 @@ func archOf(m elf.Machine) (*arch, bool) {
 		}
 		return &arch{
 			machine: m, sp: 31, fp: 29, ra: 30, bx: noRegister, g: 28, link: true,
+			belowSP: 8, pointer: 1<<56 - 1,
 			signal: signal, signalIP: 568,
 			setsFP: 8, // MOVD R29, -8(RSP); SUB $8, RSP, R29
 		}, true

@@ -52,6 +52,7 @@ const (
 	howSame
 	howCFA        // at CFA + offset
 	howExpression // at base + offset
+	howRegister   // in the register whose number is offset
 	howOdd        // in a way no Rule expresses
 )
 
@@ -220,7 +221,9 @@ func (p *program) setRegister(op byte, c *cursor) bool {
 		p.set(register, found{how: howSame})
 	case cfaExpression:
 		p.set(register, p.placeExpression(c.take(c.uleb())))
-	case cfaRegister, cfaValOffset, cfaValOffsetSF:
+	case cfaRegister:
+		p.set(register, found{how: howRegister, offset: int64(c.uleb())})
+	case cfaValOffset, cfaValOffsetSF:
 		c.uleb() // signed or not, it has the same length
 		p.set(register, found{how: howOdd})
 	case cfaValExpression:

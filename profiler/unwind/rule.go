@@ -68,13 +68,16 @@ const (
 	AtFP Place = 2
 	// Lost: nowhere to be found.
 	Lost Place = 3
+	// InRegister + n: in the register with DWARF number n < 32, of a return address
+	// only. It is known where Base Other + n is.
+	InRegister Place = 0x20
 )
 
 // Rule says how to get from a frame to its caller. It is comparable; fields
 // that its Kind does not use are zero.
 //
-// The return address is at AtCFA or Same, which means in the link register
-// (arm64); a Rule without any is End or Unsupported.
+// The return address is at AtCFA, InRegister, or Same, which means in the link
+// register (arm64); a Rule without any is End or Unsupported.
 type Rule struct {
 	Kind Kind
 	Base Base
@@ -167,6 +170,9 @@ func (p Place) string(offset int) string {
 		return fmt.Sprintf("c%+d", offset*8)
 	case AtFP:
 		return fmt.Sprintf("fp%+d", offset*8)
+	}
+	if p >= InRegister {
+		return fmt.Sprintf("r%d", p-InRegister)
 	}
 	return "lost"
 }

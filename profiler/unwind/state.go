@@ -64,6 +64,8 @@ func (p *program) setReturn(r *Rule) bool {
 		r.RA, r.RAOffset = AtCFA, int16(ra.offset/8)
 	case p.link && (ra.how == howSame || ra.how == howUnset):
 		r.RA = Same
+	case ra.how == howRegister && uint64(ra.offset) < 32:
+		r.RA = InRegister + Place(ra.offset)
 	default:
 		return false
 	}

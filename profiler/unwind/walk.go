@@ -124,9 +124,6 @@ func (w *walk) step() sample.Stop {
 		return w.byFramePointer()
 	case Offset, Deref, PLT, Switch:
 		if r.Base == SP && !w.sp.ok {
-			if w.fp.ok && w.fp.value == 0 {
-				return sample.StopRegister // a rule means that there is a caller
-			}
 			return w.byFramePointer()
 		}
 		return w.byRule(r)
@@ -159,7 +156,7 @@ func (w *walk) byRule(r Rule) sample.Stop {
 	if stop != more {
 		return stop
 	}
-	if r.Kind != Switch && w.sp.ok && (cfa < w.sp.value || cfa == w.sp.value && r.RA&^Signed != Same) {
+	if r.Kind != Switch && w.sp.ok && (cfa < w.sp.value || cfa == w.sp.value && r.RA&^Signed == AtCFA) {
 		return sample.StopStuck
 	}
 	ra, stop := w.returnAddress(r, cfa)
@@ -209,12 +206,15 @@ func (w *walk) base(b Base) known {
 func (w *walk) returnAddress(r Rule, cfa uint64) (uint64, sample.Stop) {
 	var ra uint64
 	stop := more
-	if r.RA&^Signed == AtCFA {
+	switch place := r.RA &^ Signed; {
+	case place == AtCFA:
 		ra, stop = w.load(cfa + 8*uint64(int64(r.RAOffset)))
-	} else if !w.exact || !w.arch.link {
-		return 0, sample.StopRegister
-	} else {
+	case w.exact && place >= InRegister:
+		ra = w.all[(place-InRegister)%32]
+	case w.exact && place == Same && w.arch.link:
 		ra = w.all[w.arch.ra]
+	default:
+		return 0, sample.StopRegister
 	}
 	if r.RA&Signed != 0 {
 		ra &= addressMask
@@ -243,17 +243,15 @@ func (w *walk) saved(p Place, offset int64, cfa uint64, now known) known {
 // byFramePointer goes to the caller by the chain of frame pointers: what the
 // frame pointer points to is the caller's, and then comes the return address.
 func (w *walk) byFramePointer() sample.Stop {
-	fp := w.fp.value
-	if w.fp.ok && fp == 0 && !w.exact {
-		return sample.StopEnd // how the ABIs mark the outermost frame
-	}
-	if !w.fp.ok || fp == 0 || fp%8 != 0 || w.sp.ok && fp < w.sp.value {
+	fp := w.fp.value & w.arch.pointer
+	if !w.fp.ok || fp == 0 || fp%8 != 0 || w.sp.ok && fp < w.sp.value-w.arch.belowSP {
 		return sample.StopFramePointer
 	}
 	next, stop := w.load(fp)
 	if stop != more {
 		return stop
 	}
+	next &= w.arch.pointer
 	ra, stop := w.load(fp + 8)
 	if stop != more {
 		return stop
@@ -313,18 +311,25 @@ func (w *walk) toGoroutine() sample.Stop {
 		return sample.StopUnsupported // it may not have changed the stack yet
 	}
 	g0 := w.all[w.arch.g]
-	m, ok := w.Word(g0 + goM)
-	if !ok {
-		return sample.StopFault
+	m, stop := w.load(g0 + goM)
+	if stop != more {
+		return stop
 	}
-	if of, ok := w.Word(m); !ok || of != g0 { // m.g0
+	of, stop := w.load(m) // m.g0
+	if stop != more {
+		return stop
+	}
+	var curg [len(goLayouts)]uint64
+	for i, layout := range goLayouts {
+		if curg[i], stop = w.load(m + layout.curg); stop != more {
+			return stop
+		}
+	}
+	if of != g0 {
 		return sample.StopUnsupported
 	}
-	for _, layout := range goLayouts {
-		g, ok := w.Word(m + layout.curg)
-		if !ok {
-			continue
-		}
+	for i, layout := range goLayouts {
+		g := curg[i]
 		if of, ok := w.Word(g + goM); !ok || of != m {
 			continue
 		}
@@ -332,7 +337,7 @@ func (w *walk) toGoroutine() sample.Stop {
 		pc, pcOK := w.Word(g + goSchedPC)
 		fp, fpOK := w.Word(g + layout.schedFP)
 		if !spOK || !pcOK || !fpOK {
-			return sample.StopFault
+			continue
 		}
 		return w.called(pc, known{sp, true}, known{fp, true}, known{})
 	}

@@ -38,8 +38,10 @@ Error.stackTraceLimit = Infinity;
 const outer = new Error().stack.trimEnd().split('\n').length - 1;
 // The interpreter's code for one instruction often has no frame of its own, and
 // nothing says so: then a walk misses the function that it works for.
-const missed = compiled === interpreted ? [depth + 2] : [];
-for (const count of [1, 2, depth + 3, ...missed]) {
-  console.log('=' + [...Array(outer).fill(interpreted), ...Array(count).fill(compiled)].join(';'));
+const missed = compiled === interpreted ? [depth + 1] : [];
+for (const first of [interpreted, compiled]) { // run may be compiled later than others
+  for (const count of [0, 1, depth + 2, ...missed]) {
+    console.log('=' + [...Array(outer).fill(interpreted), first, ...Array(count).fill(compiled)].join(';'));
+  }
 }
 run(compiled === interpreted ? 1 : 500);

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
+// arm64 flags: -fno-omit-frame-pointer
 // Code without a file, as a just-in-time compiler writes it, which keeps a frame
-// pointer; called from code that does not, and calling such.
+// pointer; called from code that does not, and calling such. On arm64 a frame
+// pointer does not tell where the caller's frame ends, so callers must have one.
 #include "../record.h"
 
 const char stop_reason[] = "complete";
@@ -57,7 +59,7 @@ FUNCTION static void caller(void (*code)(void (*)(void), word *))
 
 void run(void)
 {
-	char *code = (char *)0x10000000;
+	char *code = address_of((char *)0x10000000);
 
 	CALLED();
 	/* PROT_READ|WRITE|EXEC, MAP_PRIVATE|FIXED|ANONYMOUS */

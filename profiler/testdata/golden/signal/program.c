@@ -58,6 +58,7 @@ FUNCTION static void on_signal(int number, void *info, char *context)
 	CALLED();
 	stacks[1].from = (const word *)((const word *)(context + CONTEXT_OFFSET))[CONTEXT_SP];
 	leaf();
+	__asm__ volatile("");
 	(void)number, (void)info;
 }
 

@@ -21,27 +21,26 @@ func burn(n int) int {
 	return n
 }
 
-// functions call each other in an order without period; main sets them.
-var functions [2]func(left int) int
+// functions call each other in an order without period, and burn at the end;
+// main sets them.
+var functions [3]func(left int) int
 
-func pick(left int) int { return int(uint32(left) * 2654435761 >> 31) }
-
-func deeper(left int) int {
+func pick(left int) int {
 	if left == 0 {
-		return burn(left)
+		return 2
 	}
-	return functions[pick(left)](left - 1)
+	return int(uint32(left) * 2654435761 >> 31)
 }
 
 //go:noinline
 func wide(left int) int {
 	var local [30]int
-	local[left%30] = deeper(left)
+	local[left%30] = functions[pick(left)](left - 1)
 	return local[sink&7] + local[left%30]
 }
 
 //go:noinline
-func narrow(left int) int { return deeper(left) + 1 }
+func narrow(left int) int { return functions[pick(left)](left-1) + 1 }
 
 func chain(depth int) string {
 	var b strings.Builder
@@ -54,14 +53,14 @@ func chain(depth int) string {
 //go:noinline
 func deep(depth int) {
 	for {
-		sink += deeper(depth)
+		sink += functions[pick(depth)](depth - 1)
 	}
 }
 
 //go:noinline
 func worker(in <-chan int, out chan<- int) {
 	for n := range in {
-		out <- deeper(n)
+		out <- functions[pick(n)](n - 1)
 	}
 }
 
@@ -144,7 +143,7 @@ func panics() {
 
 func main() {
 	runtime.GOMAXPROCS(2)
-	functions = [...]func(int) int{wide, narrow}
+	functions = [...]func(int) int{wide, narrow, burn}
 	modes := map[string]struct {
 		run    func()
 		chains []string

@@ -31,6 +31,7 @@ struct css_set {
 };
 
 struct mm_struct {
+	unsigned long start_stack;
 	unsigned long end_code;
 };
 

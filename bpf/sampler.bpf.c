@@ -192,9 +192,12 @@ static __always_inline __u64 mix(__u64 hash, __u64 value)
 }
 
 /* A stack takes at most this part of the room in the ring, so that many CPUs can
- * send one at once, and none is sent into the last eighth of the ring. */
+ * send one at once, and none is sent into the last eighth of the ring. Where main
+ * threads' stacks end is known, so there it is all stack that is sent; what lies
+ * behind another stack is nobody's business. */
+#define MAIN_COPY_PART 16
 #define COPY_PART 64
-#define MAX_COPY (32 * STACK_PIECE)
+#define MAX_COPY (64 * STACK_PIECE)
 
 /* Readies the walk of the current task. */
 static __always_inline void prepare_walk(struct scratch *s)
@@ -269,8 +272,10 @@ static __always_inline bool send_piece(struct scratch *s)
 /* Sends registers and stack memory for user space to walk. */
 static __always_inline bool send_stack(struct scratch *s)
 {
-	__u64 free = ring_bytes - bpf_ringbuf_query(&ring, BPF_RB_AVAIL_DATA);
+	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+	__u64 most = ring_bytes - bpf_ringbuf_query(&ring, BPF_RB_AVAIL_DATA);
 	__u64 sp = s->registers.r[REGISTER_SP];
+	__u64 end = BPF_CORE_READ(task, mm, start_stack);
 	__u64 page = (sp - FRAME_BELOW_SP) & ~(__u64)(STACK_PIECE - 1);
 
 	s->registers.kind = RECORD_REGISTERS;
@@ -280,9 +285,16 @@ static __always_inline bool send_stack(struct scratch *s)
 		return false;
 	s->sent_from = page;
 	s->sent_bytes = 0;
+	if (end - page <= MAX_COPY) {
+		most /= MAIN_COPY_PART;
+		if (most > end - page)
+			most = end - page;
+	} else {
+		most /= COPY_PART;
+	}
 #pragma clang loop unroll(disable)
 	for (int i = 0; i < MAX_COPY / STACK_PIECE; i++) {
-		if ((__u64)i * STACK_PIECE > free / COPY_PART || !send_piece(s))
+		if ((__u64)i * STACK_PIECE > most || !send_piece(s))
 			break;
 	}
 	return true;

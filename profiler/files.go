@@ -18,8 +18,8 @@ import (
 const (
 	// maxFiles bounds the descriptors held for objects of the current window.
 	maxFiles = 512
-	// maxOpening bounds the opens under way: one may hang for ever on a file
-	// system that does not answer.
+	// maxOpening bounds the opens under way, each of which takes a thread: one may
+	// hang for ever on a file system that does not answer. Others wait.
 	maxOpening = 8
 	// maxTries is how many processes are asked for an object in one window.
 	maxTries = 3
@@ -104,14 +104,9 @@ func (f *Files) start(h *heldFile, r region, tasks []uint32) {
 		f.fail(h, errTooManyFiles)
 		return
 	}
-	select {
-	case f.opening <- struct{}{}:
-	default:
-		f.fail(h, errors.New("other files take too long to open"))
-		return
-	}
 	h.ready = make(chan struct{})
 	go func() {
+		f.opening <- struct{}{}
 		file, err := f.open(tasks, &r)
 		<-f.opening
 		f.mu.Lock()

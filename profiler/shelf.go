@@ -62,6 +62,8 @@ type shelved struct {
 	mappings int
 	// asked says that the table is being built.
 	asked bool
+	// unopened counts builds for which the file could not be opened.
+	unopened int
 }
 
 // part is one executable segment of an object.
@@ -265,5 +267,6 @@ func (s *shelf) retry(e *shelved) {
 		s.retries.add(s.now()+retryAfter, e)
 		return
 	}
+	e.unopened = 0
 	s.publish(e, bpf.SegmentAbsent)
 }

@@ -241,16 +241,20 @@ func (t *tables) settle(b *built) bool {
 	}
 	result, again, odd := outcome(b.err)
 	t.stats.builds.WithLabelValues(result).Inc()
-	if b.err != nil {
+	e := t.shelf.objects[b.object]
+	if e != nil {
+		e.asked = false
+	}
+	switch {
+	case e != nil && errors.Is(b.err, errNotOpened) && e.unopened+1 < maxTries:
+		e.unopened++ // the next process that runs it may be alive
+	case b.err != nil:
 		t.shelf.giveUp(b.object, again)
 		level := slog.LevelDebug
 		if odd {
 			level = slog.LevelWarn
 		}
 		t.log.Log(context.Background(), level, "object has no unwind table", "path", b.object.Path, "error", b.err)
-	}
-	if e := t.shelf.objects[b.object]; e != nil {
-		e.asked = false
 	}
 	return true
 }

@@ -82,7 +82,7 @@ func (tt *tablesTest) expect(o *sample.Object, state uint32, result string) {
 	if got := tt.shelf.objects[o].state; got != state {
 		tt.t.Errorf("state %d, want %d", got, state)
 	}
-	if n := testutil.ToFloat64(tt.stats.builds.WithLabelValues(result)); n != 1 {
+	if n := testutil.ToFloat64(tt.stats.builds.WithLabelValues(result)); n != 1 && !(result == "not_opened" && n == maxTries) {
 		tt.t.Errorf("%v builds with result %s", n, result)
 	}
 }
@@ -135,6 +135,12 @@ func TestTablesRefuse(t *testing.T) {
 			tt.files[o] = file
 			tt.start(t.Context())
 			tt.build(o)
+			for try := 1; file == nil && try < maxTries; try++ {
+				if state := tt.shelf.objects[o].state; state != bpf.SegmentAbsent {
+					t.Errorf("state %d after try %d", state, try)
+				}
+				tt.build(o)
+			}
 			tt.expect(o, bpf.SegmentNone, result)
 			if told, want := strings.Contains(tt.log.String(), "level=WARN"), result == "unreadable" || result == "too_large"; told != want {
 				t.Errorf("logged: %q", tt.log.String())

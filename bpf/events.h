@@ -130,7 +130,7 @@ _Static_assert(sizeof(struct stack_piece) == 24, "struct stack_piece is part of 
  * the next frame pointer and a return address.
  */
 #define LINK_WORDS 3
-#define MAX_LINKS 256
+#define MAX_LINKS 600
 
 /*
  * Memory that both sides see: Go writes it, the walk reads it. The unwind tables

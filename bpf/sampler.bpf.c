@@ -87,13 +87,13 @@ struct {
 #define FRAMES 2048
 
 _Static_assert(MAX_KERNEL_FRAMES + MAX_USER_FRAMES <= FRAMES, "all frames have room");
-_Static_assert(MAX_KERNEL_FRAMES + MAX_LINKS * LINK_WORDS <= FRAMES / 2, "all links have room");
+_Static_assert(MAX_KERNEL_FRAMES + MAX_LINKS * LINK_WORDS <= FRAMES, "all links have room");
 
 /* The record in the making: too large for the 512-byte BPF stack. A perf
  * event program is never entered twice on one CPU (bpf_prog_active). */
 struct scratch {
 	struct tick tick;
-	__u64 frames[FRAMES];
+	__u64 frames[FRAMES + LINK_WORDS];
 	struct registers registers;
 	struct walk walk;
 	__u64 sent_from, sent_bytes; /* the pieces of this tick */
@@ -192,11 +192,11 @@ static __always_inline __u64 mix(__u64 hash, __u64 value)
 }
 
 /* A stack takes at most this part of the room in the ring, so that many CPUs can
- * send one at once, and none is sent into the last eighth of the ring. Where main
+ * send one at once, and none is sent into the second half of the ring. Where main
  * threads' stacks end is known, so there it is all stack that is sent; what lies
  * behind another stack is nobody's business. */
 #define MAIN_COPY_PART 16
-#define COPY_PART 64
+#define COPY_PART 128
 #define MAX_COPY (64 * STACK_PIECE)
 
 /* Readies the walk of the current task. */
@@ -207,7 +207,7 @@ static __always_inline void prepare_walk(struct scratch *s)
 
 	walk_from(w, &s->registers);
 	w->hash = mix(hash_seed, s->tick.tgid);
-	w->may_hand_over = bpf_ringbuf_query(&ring, BPF_RB_AVAIL_DATA) < ring_bytes / 8 * 7;
+	w->may_hand_over = bpf_ringbuf_query(&ring, BPF_RB_AVAIL_DATA) < ring_bytes / 2;
 	w->first = w->count = 0;
 	if (p && p->mm == s->tick.mm && p->exec_id == s->tick.exec_id) {
 		w->first = p->first;
@@ -309,8 +309,8 @@ static __always_inline void add_links(struct scratch *s)
 	s->tick.user_frames = 0;
 	w->fp = s->registers.r[REGISTER_FP];
 #pragma clang loop unroll(disable)
-	for (int i = 0; i < MAX_LINKS; i++) {
-		__u64 *link = &s->frames[(s->tick.kernel_frames + s->tick.user_frames) & (FRAMES / 2 - 1)];
+	for (int i = 0; i < MAX_USER_FRAMES && s->tick.user_frames < MAX_LINKS * LINK_WORDS; i++) {
+		__u64 *link = &s->frames[(s->tick.kernel_frames + s->tick.user_frames) & (FRAMES - 1)];
 		__u64 fp = stack_address(w->fp);
 
 		if (fp == 0 || (fp & 7) || bpf_probe_read_user(link + 1, 16, (void *)fp))

@@ -101,7 +101,7 @@ type samplerScratch struct {
 		Reserved     uint32
 		Comm         [16]uint8
 	}
-	Frames    [2048]uint64
+	Frames    [2051]uint64
 	Registers struct {
 		_        structs.HostLayout
 		Kind     uint16
@@ -118,6 +118,7 @@ type samplerScratch struct {
 		Fp            uint64
 		Bx            uint64
 		Hash          uint64
+		Callback      uint64
 		Start         uint64
 		Size          uint64
 		Text          uint64
@@ -137,6 +138,7 @@ type samplerScratch struct {
 		Late          uint8
 		Missed        uint8
 		Stop          uint8
+		Anew          uint64
 		Buffered      uint64
 		BufferedBytes uint64
 		ReadAhead     uint64

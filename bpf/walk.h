@@ -80,6 +80,8 @@ enum rule_kind {
 	RULE_SIGNAL = 6,
 	RULE_SWITCH = 7,
 	RULE_GOROUTINE = 8,
+	RULE_CALLBACK = 9,
+	RULE_CALL_C = 10,
 };
 
 enum rule_base {
@@ -126,6 +128,8 @@ struct walk {
 	__u64 ip, sp, fp;
 	__u64 bx; /* the value, or the address it was saved at */
 	__u64 hash; /* of the frames so far */
+	__u64 callback; /* SP on the thread's own stack of the next frame of Go code that C
+			 * called; 0 for the innermost one, which the thread's record knows */
 
 	/* The mapping of the last frame, and its segment. */
 	__u64 start, size;
@@ -144,6 +148,7 @@ struct walk {
 	__u8 missed;	    /* it would have been, had there been room */
 	__u8 stop;
 
+	__u64 anew;	/* see anew() */
 	__u64 buffered; /* address of buffer[0] */
 	__u64 buffered_bytes;
 	__u64 read_ahead; /* bytes to read next */
@@ -168,13 +173,22 @@ static __always_inline enum step stopped(struct walk *w, enum stop why)
 	return STEP_DONE;
 }
 
+/* Returns x by way of memory. What the verifier knows of it ends here, and so does the
+ * difference between the paths that led here: it goes on with one of them only. */
+static __always_inline __u64 anew(struct walk *w, __u64 x)
+{
+	*(volatile __u64 *)&w->anew = x;
+	return *(volatile __u64 *)&w->anew;
+}
+
 /* x if it is the smaller one. No branch, which would double the verifier's work
  * at each step of a search; below 1<<31. */
 static __always_inline __u32 smaller(__u32 x, __u32 y)
 {
-	__s64 d = (__s64)x - y;
+	__s64 d = (__s64)x - y, mask = d >> 63;
 
-	return y + (__u32)(d & (d >> 63));
+	asm volatile("" : "+r"(mask)); /* or the compiler makes a branch of it */
+	return y + (__u32)(d & mask);
 }
 
 /* take if condition is negative, else keep. */
@@ -190,11 +204,11 @@ static __always_inline __u32 if_negative(__s64 condition, __u32 take, __u32 keep
 static __always_inline bool refill(struct walk *w, __u64 addr)
 {
 	__u64 below = (addr - w->sp) & ~7ULL;
-	__u64 start = below <= w->read_ahead / 2 ? addr - below : addr - 64;
-	__u64 bytes = w->read_ahead;
+	__u64 bytes = w->read_ahead, start;
 
 	if (bytes > sizeof(w->buffer))
 		bytes = sizeof(w->buffer);
+	start = below <= bytes / 2 ? addr - below : addr - 64;
 	w->read_ahead = bytes * 2;
 	if (bpf_probe_read_user(w->buffer, bytes, (void *)start)) {
 		/* Up to the end of the page, then. */
@@ -354,11 +368,35 @@ static __always_inline enum step from_signal(struct walk *w, struct registers *r
 	return STEP_MORE;
 }
 
+/*
+ * Go code runs on its goroutine's stack and on that of the thread, which belongs to
+ * the thread's scheduling goroutine g0. C runs on the thread's. The records of Go's
+ * runtime tell how to get from one to the other. A thread (m) and its g0 point to each
+ * other: records that do not are not what they are taken for. These reads are rare,
+ * and do without the buffer, which costs the verifier more.
+ */
+
 /* Offsets in the records of Go's runtime. */
+#define GO_G_STACK 0 /* low, high */
 #define GO_G_M 48
 #define GO_G_SCHED_SP 56
 #define GO_G_SCHED_PC 64
+#define GO_M_G0 0
 #define GO_M_CURG 184 /* before Go 1.25: 192 */
+
+/* Where its code has things: the arguments of a call from SP, and the SP that
+ * runtime.cgocallback saves from its SP. */
+#define GO_ARGUMENTS (LINK_REGISTER ? 8 : 0)
+#define GO_OUTER_SP (LINK_REGISTER ? 16 : 0)
+
+/* More than what runtime.asmcgocall takes of the thread's stack, in bytes. */
+#define GO_SWITCH_FRAME 96
+
+/* Reads memory that is not the stack the walk is on. */
+static __always_inline bool peek(void *to, __u32 bytes, __u64 from)
+{
+	return bpf_probe_read_user(to, bytes, (void *)from) == 0;
+}
 
 /* Goes to the goroutine g of the thread m, if that is what they are: they point to
  * each other. The last offset is that of g.sched.bp. */
@@ -397,6 +435,66 @@ static __always_inline enum step to_goroutine(struct walk *w, const struct regis
 	if (resume_goroutine(w, m, curg[0], 96) || resume_goroutine(w, m, curg[1], 104))
 		return called(w, w->ip);
 	return stopped(w, STOP_UNSUPPORTED);
+}
+
+/* Finds the g0 of the thread that runs goroutine g. */
+static __always_inline bool thread_of(__u64 g, __u64 *g0)
+{
+	__u64 m, of;
+
+	return peek(&m, 8, g + GO_G_M) && peek(g0, 8, m + GO_M_G0) && peek(&of, 8, *g0 + GO_G_M) &&
+	       of == m;
+}
+
+/* From a callback's frame on the goroutine's stack to its frame on the thread's. The
+ * latter's SP is in g0.sched.sp as long as the callback runs; what was there before,
+ * for the callback further out, is in that frame (runtime.cgocallback). That the two
+ * belong together shows in the arguments, which are copied from one to the other: the
+ * second is an address in the frame of the C function that called. */
+static __always_inline bool to_thread_stack(struct walk *w, const struct registers *regs,
+					    const struct rule *rule)
+{
+	__u64 at = w->callback, g0, outer, here[2], there[2];
+
+	if (!w->knows_sp)
+		return false;
+	if (at == 0 && (!thread_of(regs->r[REGISTER_G], &g0) || !peek(&at, 8, g0 + GO_G_SCHED_SP)))
+		return false;
+	if (!peek(&outer, 8, at + GO_OUTER_SP) ||
+	    !peek(here, sizeof(here), w->sp + GO_ARGUMENTS) ||
+	    !peek(there, sizeof(there), at + (__s64)rule->cfa + GO_ARGUMENTS) ||
+	    here[0] != there[0] || here[1] != there[1])
+		return false;
+	w->callback = outer;
+	w->sp = at;
+	return true;
+}
+
+/* From the frame on the thread's stack of Go code that calls C to its frame on the
+ * goroutine's. runtime.asmcgocall has put on the thread's stack the goroutine, and how
+ * far its SP is from the upper end of the stack, which may have moved since. Without a
+ * goroutine it did not change stacks, and has put SP there. */
+static __always_inline bool to_goroutine_stack(struct walk *w, struct registers *regs,
+					       const struct rule *rule)
+{
+	__u64 left[2], depth, g, g0, stack[2];
+
+	if (w->exact || !w->knows_sp || !peek(left, sizeof(left), w->sp + (__s64)rule->add))
+		return false;
+	g = left[LINK_REGISTER ? 0 : 1];
+	depth = left[LINK_REGISTER ? 1 : 0];
+	if (g == 0) {
+		if (depth - w->sp > GO_SWITCH_FRAME)
+			return false;
+		w->sp = depth;
+		return true;
+	}
+	if (!peek(stack, sizeof(stack), g + GO_G_STACK) || !thread_of(g, &g0) ||
+	    depth > stack[1] - stack[0])
+		return false;
+	regs->r[REGISTER_G] = g; /* as it will be when C has returned */
+	w->sp = stack[1] - depth;
+	return true;
 }
 
 /* The value of the register a rule counts from. */
@@ -488,35 +586,50 @@ static __always_inline bool hand_over(struct walk *w)
 	return w->late;
 }
 
+/* Finds the rule for the frame; NULL for none. */
+static __always_inline enum step look_up(struct walk *w, const struct rule **rule)
+{
+	/* The call counts, not what follows it. */
+	__u64 addr = anew(w, w->exact ? w->ip : w->ip - 1);
+
+	*rule = NULL;
+	if (addr - w->start >= w->size && !enter(w, addr)) {
+		w->size = 0;
+		return hand_over(w) ? STEP_DONE : STEP_MORE;
+	}
+	if (w->state == SEGMENT_READY)
+		*rule = find_rule(w, addr);
+	return w->state == SEGMENT_ABSENT && hand_over(w) ? STEP_DONE : STEP_MORE;
+}
+
 /* From one frame to its caller. */
 static __always_inline enum step walk_step(struct walk *w, struct registers *regs)
 {
-	__u64 addr = w->exact ? w->ip : w->ip - 1; /* the call counts, not what follows it */
 	const struct rule *rule;
 
-	if (addr - w->start >= w->size && !enter(w, addr)) {
-		w->size = 0;
-		return hand_over(w) ? STEP_DONE : by_frame_pointer(w);
-	}
-	if (w->state != SEGMENT_READY) {
-		if (w->state == SEGMENT_ABSENT && hand_over(w))
-			return STEP_DONE;
-		return by_frame_pointer(w);
-	}
-	rule = find_rule(w, addr);
+	if (look_up(w, &rule))
+		return STEP_DONE;
 	if (!rule || rule->kind == RULE_NONE)
-		return by_frame_pointer(w);
+		goto by_frame_pointer;
 	if (rule->kind == RULE_END)
 		return stopped(w, STOP_END);
 	if (rule->kind == RULE_SIGNAL)
 		return from_signal(w, regs);
 	if (rule->kind == RULE_GOROUTINE)
 		return to_goroutine(w, regs);
-	if (rule->kind == RULE_UNSUPPORTED || rule->kind > RULE_SWITCH)
+	if (rule->kind == RULE_UNSUPPORTED || rule->kind > RULE_CALL_C)
 		return stopped(w, STOP_UNSUPPORTED);
-	if (rule->base == BASE_SP && !w->knows_sp)
-		return by_frame_pointer(w);
-	return by_rule(w, regs, rule);
+	if (rule->kind == RULE_CALLBACK && !to_thread_stack(w, regs, rule))
+		return stopped(w, STOP_UNSUPPORTED);
+	if (rule->kind == RULE_CALL_C && !to_goroutine_stack(w, regs, rule)) {
+		if (LINK_REGISTER)
+			return stopped(w, STOP_UNSUPPORTED); /* FP is not the goroutine's */
+		w->knows_sp = false; /* on which of the stacks this is nobody knows */
+	}
+	if (rule->base != BASE_SP || w->knows_sp)
+		return by_rule(w, regs, rule);
+by_frame_pointer:
+	return by_frame_pointer(w);
 }
 
 /* Sets a walk to its innermost frame. */
@@ -530,6 +643,7 @@ static __always_inline void walk_from(struct walk *w, const struct registers *re
 	w->exact = w->knows_sp = w->knows_fp = true;
 	w->size = 0;
 	w->frames = 0;
+	w->callback = 0;
 	w->late = w->missed = false;
 	w->stop = STOP_DEPTH;
 	w->buffered_bytes = 0;

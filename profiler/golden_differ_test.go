@@ -4,7 +4,6 @@ package profiler
 
 import (
 	"debug/elf"
-	"encoding/binary"
 	"maps"
 	"math/rand/v2"
 	"slices"
@@ -69,11 +68,11 @@ func (v *inventor) explain(t testing.TB, p *goldenProcess, r unwind.Registers, m
 	}
 }
 
-// testInvented compares 20,000 walks, and sees that they end for all reasons.
+// testInvented compares 10,000 walks, and sees that they end for all reasons.
 func testInvented(t *testing.T, binary string, machine elf.Machine) {
 	h := startHarness(t, binary)
 	stops, late, missed, frames, walks := make(map[sample.Stop]int), 0, 0, 0, 0
-	for seed := range uint64(500) {
+	for seed := range uint64(250) {
 		v := &inventor{Rand: rand.New(rand.NewPCG(seed, 0)), machine: machine}
 		walkInvented(t, h, v, 5, func(w kernelWalk) {
 			walks++
@@ -97,52 +96,31 @@ func testInvented(t *testing.T, binary string, machine elf.Machine) {
 		sample.StopEnd, sample.StopFramePointer, sample.StopFault, sample.StopDepth,
 		sample.StopUnsupported, sample.StopRegister, sample.StopStuck,
 	} {
-		if stops[stop] < 10 {
-			t.Errorf("%d walks end with %v", stops[stop], stop)
+		if stops[stop] == 0 {
+			t.Errorf("no walk ends with %v", stop)
 		}
 	}
-	if late < 100 || missed < 100 || frames < 3*walks {
+	if late < 100 || missed < 100 || frames < 2*walks {
 		t.Errorf("%d walks were late, %d missed something, %d have %d frames", late, missed, walks, frames)
 	}
 }
 
-// byteSource gives the bytes of a fuzzer's input as random numbers, and then
-// numbers that depend on nothing.
-type byteSource struct {
-	bytes []byte
-	rest  *rand.PCG
-}
-
-func (s *byteSource) Uint64() uint64 {
-	if len(s.bytes) < 8 {
-		return s.rest.Uint64()
-	}
-	defer func() { s.bytes = s.bytes[8:] }()
-	return binary.LittleEndian.Uint64(s.bytes)
-}
-
-// FuzzWalk lets the fuzzer choose what the invented process and its stacks are
-// like. Numbers are taken from its input in the order in which they are needed.
+// FuzzWalk compares walks for as long as one likes. What the fuzzer chooses is
+// where the inventor's random numbers begin.
 func FuzzWalk(f *testing.F) {
 	harnesses := make(map[elf.Machine]*goldenHarness)
 	for _, machine := range goldenMachines {
 		harnesses[machine] = startHarness(f, compileHarness(f, machine))
 	}
-	for seed := range byte(8) {
-		random, b := rand.NewChaCha8([32]byte{seed}), make([]byte, 4096)
-		if _, err := random.Read(b); err != nil {
-			f.Fatal(err)
-		}
-		f.Add(b, seed%2 == 0)
-	}
-	f.Fuzz(func(t *testing.T, input []byte, arm bool) {
+	f.Add(uint64(1), false)
+	f.Add(uint64(1), true)
+	f.Fuzz(func(t *testing.T, seed uint64, arm bool) {
 		machine := elf.EM_X86_64
 		if arm {
 			machine = elf.EM_AARCH64
 		}
-		source := &byteSource{input, rand.NewPCG(1, 2)}
 		h := harnesses[machine]
 		h.t = t
-		walkInvented(t, h, &inventor{Rand: rand.New(source), machine: machine}, 1, func(kernelWalk) {})
+		walkInvented(t, h, &inventor{Rand: rand.New(rand.NewPCG(seed, 1)), machine: machine}, 5, func(kernelWalk) {})
 	})
 }

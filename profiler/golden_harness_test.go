@@ -8,6 +8,7 @@ import (
 	"debug/elf"
 	"encoding/binary"
 	"io"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -68,6 +69,7 @@ func compileHarness(t testing.TB, machine elf.Machine) (binary string) {
 	if err != nil {
 		t.Skip(err)
 	}
+	watchSources(t)
 	target := map[elf.Machine]string{elf.EM_X86_64: "x86", elf.EM_AARCH64: "arm64"}[machine]
 	binary = filepath.Join(t.TempDir(), "harness")
 	var output []byte
@@ -83,6 +85,21 @@ func compileHarness(t testing.TB, machine elf.Machine) (binary string) {
 	}
 	t.Fatalf("compile harness: %v\n%s", err, output)
 	return ""
+}
+
+// watchSources looks at what the compiler reads, so that results of tests are not
+// taken from the cache after it has changed.
+func watchSources(t testing.TB) {
+	t.Helper()
+	headers, err := filepath.Glob("../bpf/*.h")
+	if err != nil || len(headers) == 0 {
+		t.Fatalf("find headers: %v", err)
+	}
+	for _, path := range append(headers, "testdata/golden/harness.c") {
+		if _, err := os.Stat(path); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 // startHarness runs a compiled harness until the test ends.
@@ -145,8 +162,7 @@ func (h *goldenHarness) load(memory *bpf.Memory, words wordRange, mappings int) 
 // setMemory gives the harness the memory of the process, all of it.
 func (h *goldenHarness) setMemory(m goldenMemory) {
 	h.t.Helper()
-	pages := m.sorted()
-	h.send(commandMemory, len(pages), 0, pages)
+	h.send(commandMemory, len(m), 0, m.append(nil))
 }
 
 func (h *goldenHarness) walk(start goldenStart) kernelWalk {

@@ -17,9 +17,14 @@ import (
 type inventor struct {
 	*rand.Rand
 	machine elf.Machine
+	// kinds are those of the rules, but for the common one.
+	kinds   []unwind.Kind
 	regions regions
-	// stack is where stacks are, in whole pages.
-	stack, stackLimit uint64
+	// stack is where stacks are, in whole pages, and low about where walks start.
+	stack, low, stackLimit uint64
+	// spots are where Go code changes stacks, g is the record of a goroutine.
+	spots []uint64
+	g     uint64
 }
 
 // one of some numbers.
@@ -28,15 +33,22 @@ func (v *inventor) one(of ...int) int { return of[v.IntN(len(of))] }
 // in tells whether something happens that does in percent of all cases.
 func (v *inventor) in(percent int) bool { return v.IntN(100) < percent }
 
+// rareKinds are the kinds of rules but for the common one.
+var rareKinds = []unwind.Kind{
+	unwind.None, unwind.None, unwind.Unsupported, unwind.End, unwind.Signal,
+	unwind.Deref, unwind.Deref, unwind.Switch, unwind.Goroutine, unwind.Callback, unwind.CallC, 99,
+}
+
+// favourites are kinds that a process may have many rules of.
+var favourites = [...][]unwind.Kind{
+	rareKinds, rareKinds, rareKinds, {unwind.Signal}, {unwind.Signal}, {unwind.Callback, unwind.CallC}, {unwind.Goroutine, unwind.CallC},
+}
+
 // rule makes a rule of any kind.
 func (v *inventor) rule() unwind.Rule {
-	kinds := []unwind.Kind{
-		unwind.None, unwind.None, unwind.Unsupported, unwind.End, unwind.Signal,
-		unwind.Deref, unwind.Deref, unwind.Switch, unwind.Goroutine, 9,
-	}
 	r := unwind.Rule{Kind: unwind.Offset}
 	if v.in(25) {
-		r.Kind = kinds[v.IntN(len(kinds))]
+		r.Kind = v.kinds[v.IntN(len(v.kinds))]
 	}
 	switch r.Kind {
 	case unwind.None, unwind.Unsupported, unwind.End, unwind.Signal, unwind.Goroutine:
@@ -47,10 +59,28 @@ func (v *inventor) rule() unwind.Rule {
 	}
 	r.Base = v.base()
 	r.CFA = int32(8 * v.one(2, 2, 2, 2, 4, 4, 4, 6, 6, 8, 2*v.IntN(350), v.IntN(700), 0, -v.IntN(9)))
-	if r.Kind == unwind.Deref {
+	switch r.Kind {
+	case unwind.Deref:
 		r.Add = int16(8 * v.one(0, 0, 1, -1, 3))
+	case unwind.Callback, unwind.CallC:
+		return v.changeStacks(r)
 	}
 	v.places(&r)
+	return r
+}
+
+// callbackFrame is the size of all frames of callbacks.
+const callbackFrame = 64
+
+// changeStacks completes a rule of Go code that changes between two stacks.
+func (v *inventor) changeStacks(r unwind.Rule) unwind.Rule {
+	r.Base, r.RA, r.RAOffset = unwind.SP, unwind.AtCFA, -1
+	switch {
+	case r.Kind == unwind.Callback:
+		r.CFA = callbackFrame
+	case v.in(30):
+		r.Add = 16
+	}
 	return r
 }
 
@@ -90,6 +120,7 @@ func (v *inventor) places(r *unwind.Rule) {
 
 // process makes a process of some objects, not all of which have tables.
 func (v *inventor) process(t testing.TB) *goldenProcess {
+	v.kinds = favourites[v.IntN(len(favourites))]
 	words := wordRange{end: 1 << 15}
 	if v.in(70) { // tables lie across the end of a block
 		words.start = bpf.BlockWords - 4*v.IntN(1000)
@@ -149,6 +180,9 @@ func (v *inventor) code() uint64 {
 
 // up makes a stack address not far above another one, aligned as frames are.
 func (v *inventor) up(addr uint64) uint64 {
+	if len(v.spots) > 0 && v.in(5) {
+		return v.spots[v.IntN(len(v.spots))]
+	}
 	return addr&^15 + 16*uint64(v.one(1, 1, 2, 2, 3, 4, v.IntN(50), v.IntN(500)))
 }
 
@@ -162,13 +196,15 @@ func (v *inventor) word(at uint64) uint64 {
 		return 0
 	case n < 5:
 		return v.up(at) + v.Uint64N(16)
-	case n < 8:
+	case n < 8: // back to where memory has been read already
+		return v.low + 8*uint64(v.IntN(20))
+	case n < 10:
 		return v.stack + v.Uint64N(v.stackLimit-v.stack)&^7
-	case n < 10 && v.machine == elf.EM_AARCH64:
+	case n < 12 && v.machine == elf.EM_AARCH64:
 		return v.up(at) | v.Uint64()<<56 // tagged
 	case (n < 90) == (at%16 == 0):
 		return v.up(at)
-	case n < 15 && v.machine == elf.EM_AARCH64:
+	case n < 20 && v.machine == elf.EM_AARCH64:
 		return v.code() | v.Uint64()<<48 // signed
 	}
 	return v.code()
@@ -178,9 +214,15 @@ func (v *inventor) word(at uint64) uint64 {
 func (v *inventor) memory() goldenMemory {
 	v.stack = 0x7fff12340000
 	v.stackLimit = v.stack + goldenPageSize*uint64(1+v.IntN(6))
+	v.spots = nil
+	v.g = heap + 2*goldenPageSize - 8*uint64(v.one(512, 8, 9))
+	v.low = v.stack + v.Uint64N(v.stackLimit-v.stack)/4&^15
 	m := make(goldenMemory)
 	for at := v.stack; at < v.stackLimit; at += 8 {
 		m.set(at, v.word(at))
+	}
+	for range 40 {
+		v.changesStacks(m)
 	}
 	for page := v.stack; v.in(60) && page < v.stackLimit; page += goldenPageSize {
 		if v.in(25) {
@@ -191,27 +233,58 @@ func (v *inventor) memory() goldenMemory {
 	return m
 }
 
+// changesStacks writes what Go code leaves on the stack where it changes to
+// another one.
+func (v *inventor) changesStacks(m goldenMemory) {
+	at := v.stack + 512 + v.Uint64N(v.stackLimit-v.stack-1024)&^15
+	v.spots = append(v.spots, at)
+	outer := v.spots[v.IntN(len(v.spots))] - callbackFrame
+	switch depth := 16 * v.Uint64N(600); {
+	case v.in(50): // a callback: its arguments, the same for all, and the SP of the outer one
+		for i, word := range []uint64{1, 2, 1} {
+			m.set(at+uint64(8*i), word)
+		}
+		m.set(at-callbackFrame, outer)
+		m.set(at-callbackFrame+16, outer)
+	case v.in(30): // a call of C, not by a goroutine
+		v.setPair(m, at, at+16*v.Uint64N(8), 0)
+	default:
+		v.setPair(m, at, depth, v.g)
+	}
+}
+
+// setPair writes two words at an address, on arm64 in the other order.
+func (v *inventor) setPair(m goldenMemory, addr, first, second uint64) {
+	if v.machine == elf.EM_AARCH64 {
+		first, second = second, first
+	}
+	m.set(addr, first)
+	m.set(addr+8, second)
+}
+
 // heap is where records of Go's runtime are.
 const heap = 0xc000000000
 
-// goroutine makes the records of a thread and its goroutines, whose scheduler has
-// the one at heap. A word may be wrong.
+// goroutine makes the records of a thread and its goroutines: the scheduler has
+// the one at heap, the program the one at v.g. A word may be wrong, or a page
+// missing.
 func (v *inventor) goroutine(m goldenMemory) {
 	thread, curg, schedFP := uint64(heap+512), uint64(184), uint64(96)
 	if v.in(50) {
 		curg, schedFP = 192, 104
 	}
-	g := uint64(heap + 2*goldenPageSize - 8*v.one(512, 8, 9))
-	m.set(heap+48, thread)
-	m.set(thread, heap)
-	m.set(thread+curg, g)
-	m.set(g+48, thread)
-	m.set(g+56, v.up(v.stack))
-	m.set(g+64, v.code())
-	m.set(g+schedFP, v.up(v.stack))
+	for at, value := range map[uint64]uint64{
+		heap + 48: thread, heap + 56: v.spots[v.IntN(len(v.spots))] - callbackFrame,
+		thread: heap, thread + 184: 0, thread + 192: 0,
+		v.g: v.stack, v.g + 8: v.stackLimit - 16*uint64(v.IntN(100)), v.g + 48: thread,
+		v.g + 56: v.up(v.stack), v.g + 64: v.code(), v.g + schedFP: v.up(v.stack),
+	} {
+		m.set(at, value)
+	}
+	m.set(thread+curg, v.g)
 	switch {
 	case v.in(20):
-		m.set([]uint64{heap + 48, thread, thread + curg, g + 48}[v.IntN(4)], v.word(0))
+		m.set([]uint64{heap + 48, thread, thread + curg, v.g + 48}[v.IntN(4)], v.word(0))
 	case v.in(20):
 		delete(m, heap+goldenPageSize*uint64(v.one(1, 2)))
 	}
@@ -219,9 +292,9 @@ func (v *inventor) goroutine(m goldenMemory) {
 
 // registers make a start somewhere low in the stack.
 func (v *inventor) registers() (r unwind.Registers) {
-	sp := v.stack + v.Uint64N(v.stackLimit-v.stack)/4&^7
-	if v.in(80) {
-		sp &^= 15
+	sp := v.low + 8*uint64(v.one(0, 2, 4, v.IntN(64)))
+	if v.in(20) {
+		sp = v.up(sp)
 	}
 	for i := range r.R {
 		r.R[i] = v.word(v.up(sp) + 8*uint64(i%2))
@@ -236,7 +309,7 @@ func (v *inventor) registers() (r unwind.Registers) {
 		r.R[number.fp] = v.up(sp)
 	}
 	if v.in(80) {
-		r.R[number.g] = heap
+		r.R[number.g] = []uint64{heap, v.g}[v.IntN(2)]
 	}
 	return r
 }

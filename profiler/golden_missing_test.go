@@ -9,67 +9,71 @@ import (
 	"github.com/fleetprof/fleetprof/sample"
 )
 
-// testMissing walks recorded stacks while a table or a mapping is missing:
-// the kernel side hands them over where it may, and else, like Go, goes on by
-// frame pointers.
+// missing is a recorded stack walked while a table or a mapping is missing.
+type missing struct {
+	recording string
+	change    func(p *goldenProcess, program *sample.Object)
+	// late is how many frames there are when something is missing that may come;
+	// 0 if nothing is. rest is how many there are without it, all if 0, and stop why
+	// there are no more.
+	late, rest int
+	stop       sample.Stop
+}
+
+// testMissing has the kernel side hand stacks over where it may, and else, like
+// Go, go on by frame pointers.
 func testMissing(t *testing.T, binary, arch string) {
-	type process = goldenProcess
-	table := func(p *process, program *sample.Object) { p.place(t, program, tableOf(t, program.Path)) }
-	for name, c := range map[string]struct {
-		recording string
-		change    func(p *process, program *sample.Object)
-		// late says that something is missing that may come, behind so many frames.
-		late int
-		// frames is how many there are without it, all if 0, and stop why no more.
-		frames int
-		stop   sample.Stop
-	}{
-		"table, with frame pointers": {"frame-pointer", func(*process, *sample.Object) {}, 1, 0, sample.StopFramePointer},
-		"table, without":             {"plain", func(*process, *sample.Object) {}, 1, 1, sample.StopFramePointer},
-		"table for good, with frame pointers": {"frame-pointer", func(p *process, program *sample.Object) {
-			p.shelf.get(program)
-			p.shelf.giveUp(program, false)
-		}, 0, 0, sample.StopFramePointer},
-		"table for good, without": {"plain", func(p *process, program *sample.Object) {
-			p.shelf.get(program)
-			p.shelf.giveUp(program, false)
-		}, 0, 1, sample.StopFramePointer},
-		"all mappings": {"frame-pointer", func(p *process, program *sample.Object) { p.regions = nil }, 1, 0, sample.StopFramePointer},
-		"mapping of the innermost code": {"frame-pointer", func(p *process, program *sample.Object) {
-			table(p, program)
-			p.regions[0].start += p.regions[0].limit - p.regions[0].start - 1
-		}, 1, 0, sample.StopFramePointer},
-		"mapping of a caller": {"jit", func(p *process, program *sample.Object) {
-			table(p, program)
-			p.regions = slices.DeleteFunc(p.regions, func(r region) bool { return r.object != program })
-		}, 3, 0, sample.StopEnd},
+	table := func(p *goldenProcess, program *sample.Object) { p.place(t, program, tableOf(t, program.Path)) }
+	noTable := func(*goldenProcess, *sample.Object) {}
+	neverTable := func(p *goldenProcess, program *sample.Object) {
+		p.shelf.get(program)
+		p.shelf.giveUp(program, false)
+	}
+	noMapping := func(p *goldenProcess, _ *sample.Object) { p.regions = nil }
+	shortMapping := func(p *goldenProcess, program *sample.Object) {
+		table(p, program)
+		p.regions[0].start = p.regions[0].limit - 1
+	}
+	onlyProgram := func(p *goldenProcess, program *sample.Object) {
+		table(p, program)
+		p.regions = slices.DeleteFunc(p.regions, func(r region) bool { return r.object != program })
+	}
+	for name, m := range map[string]missing{
+		"table, frame pointers":             {"frame-pointer", noTable, 1, 0, sample.StopFramePointer},
+		"table, no frame pointers":          {"plain", noTable, 1, 1, sample.StopFramePointer},
+		"table for good, frame pointers":    {"frame-pointer", neverTable, 0, 0, sample.StopFramePointer},
+		"table for good, no frame pointers": {"plain", neverTable, 0, 1, sample.StopFramePointer},
+		"all mappings":                      {"frame-pointer", noMapping, 1, 0, sample.StopFramePointer},
+		"mapping of the innermost code":     {"frame-pointer", shortMapping, 1, 0, sample.StopFramePointer},
+		"mapping of a caller":               {"jit", onlyProgram, 3, 0, sample.StopEnd},
 	} {
-		t.Run(name, func(t *testing.T) {
-			h := startHarness(t, binary)
-			recorded := readRecording(t, c.recording, arch)
-			p, program := recorded.process()
-			c.change(p, program)
-			p.show(t, h)
-			h.setMemory(recorded.memory)
+		t.Run(name, func(t *testing.T) { m.test(t, startHarness(t, binary), arch) })
+	}
+}
 
-			start := p.start(recorded.registers)
-			kernel := h.walk(start)
-			compareWalks(t, kernel, p.walk(recorded.registers, recorded.memory.word, false), false)
-			frames := recorded.truth
-			if c.frames > 0 {
-				frames = frames[:c.frames]
-			}
-			if !slices.Equal(kernel.frames, frames) || kernel.stop != c.stop || kernel.missed != (c.late > 0) {
-				t.Errorf("found %smissed %v", recorded.frames(kernel.frames, kernel.stop.String()), kernel.missed)
-			}
-
+func (m *missing) test(t *testing.T, h *goldenHarness, arch string) {
+	recorded := readRecording(t, m.recording, arch)
+	p, program := recorded.process()
+	m.change(p, program)
+	p.show(t, h)
+	h.setMemory(recorded.memory)
+	for _, late := range []bool{false, true} {
+		start, frames := p.start(recorded.registers), m.rest
+		if late {
 			start.MayHandOver = 1
-			kernel = h.walk(start)
-			compareWalks(t, kernel, p.walk(recorded.registers, recorded.memory.word, true), true)
-			if kernel.late != (c.late > 0) || kernel.late && !slices.Equal(kernel.frames, recorded.truth[:c.late]) {
-				t.Errorf("found %slate %v", recorded.frames(kernel.frames, kernel.reason().String()), kernel.late)
-			}
-		})
+		}
+		kernel := h.walk(start)
+		compareWalks(t, kernel, p.walk(recorded.registers, recorded.memory.word, late), late)
+		right := kernel.stop == m.stop && !kernel.late && kernel.missed == (m.late > 0)
+		if late && m.late > 0 {
+			right, frames = kernel.late && !kernel.missed, m.late
+		}
+		if frames == 0 {
+			frames = len(recorded.truth)
+		}
+		if !right || !slices.Equal(kernel.frames, recorded.truth[:frames]) {
+			t.Errorf("late %v, missed %v: %s", kernel.late, kernel.missed, recorded.frames(kernel.frames, kernel.stop.String()))
+		}
 	}
 }
 

@@ -3,7 +3,6 @@
 package profiler
 
 import (
-	"cmp"
 	"debug/elf"
 	"encoding/binary"
 	"maps"
@@ -22,52 +21,33 @@ const goldenPageSize = 4096
 // goldenMemory is a process's memory by pages. What is not there cannot be read.
 type goldenMemory map[uint64]*[goldenPageSize]byte
 
-// goldenPage is one page as the harness takes it.
-type goldenPage struct {
-	Address uint64
-	Bytes   [goldenPageSize]byte
-}
-
-func (m goldenMemory) sorted() (pages []goldenPage) {
+// append appends all pages as the harness takes them, in ascending order.
+func (m goldenMemory) append(b []byte) []byte {
 	for _, address := range slices.Sorted(maps.Keys(m)) {
-		pages = append(pages, goldenPage{address, *m[address]})
+		b = append(binary.LittleEndian.AppendUint64(b, address), m[address][:]...)
 	}
-	return pages
+	return b
 }
 
-func (m goldenMemory) byteAt(addr uint64) *byte {
-	page := m[addr&^(goldenPageSize-1)]
-	if page == nil {
-		return nil
-	}
-	return &page[addr%goldenPageSize]
-}
-
-// set writes 8 bytes and makes the pages they lie in.
+// set writes 8 bytes, none of them on another page, and makes that page.
 func (m goldenMemory) set(addr, value uint64) {
-	for i, b := range binary.LittleEndian.AppendUint64(nil, value) {
-		at := addr + uint64(i)
-		if m.byteAt(at) == nil {
-			m[at&^(goldenPageSize-1)] = new([goldenPageSize]byte)
-		}
-		*m.byteAt(at) = b
+	start := addr &^ (goldenPageSize - 1)
+	if m[start] == nil {
+		m[start] = new([goldenPageSize]byte)
 	}
+	binary.LittleEndian.PutUint64(m[start][addr-start:], value)
 }
 
 // word reads 8 bytes, as unwind.Process needs it.
 func (m goldenMemory) word(addr uint64) (uint64, bool) {
-	if page := m[addr&^(goldenPageSize-1)]; page != nil && addr%goldenPageSize <= goldenPageSize-8 {
-		return binary.LittleEndian.Uint64(page[addr%goldenPageSize:]), true
+	start := addr &^ (goldenPageSize - 1)
+	low, high := m[start], m[start+goldenPageSize]
+	if at := addr - start; low != nil && at <= goldenPageSize-8 {
+		return binary.LittleEndian.Uint64(low[at:]), true
+	} else if low != nil && high != nil {
+		return binary.LittleEndian.Uint64(append(low[at:len(low):len(low)], high[:8]...)), true
 	}
-	var b [8]byte
-	for i := range b {
-		at := m.byteAt(addr + uint64(i))
-		if at == nil {
-			return 0, false
-		}
-		b[i] = *at
-	}
-	return binary.LittleEndian.Uint64(b[:]), true
+	return 0, false
 }
 
 // without returns the memory less one page.
@@ -190,14 +170,12 @@ func compareWalks(t testing.TB, kernel kernelWalk, golang goWalk, late bool) (at
 	if kernel.late && golang.stop == sample.StopCode && len(frames) > 1 {
 		frames = frames[:len(frames)-1]
 	}
-	stops := !kernel.late && kernel.stop == golang.stop
+	same := kernel.stop == golang.stop
 	if kernel.late {
-		stops = golang.stop == sample.StopLate || golang.stop == sample.StopCode
+		same = golang.stop == sample.StopLate || golang.stop == sample.StopCode
 	}
-	if kernel.late != (late && golang.missed) || kernel.missed != (!late && golang.missed) {
-		stops = false
-	}
-	if stops && slices.Equal(frames, golang.frames) {
+	same = same && kernel.late == (late && golang.missed) && kernel.missed == (!late && golang.missed)
+	if same && slices.Equal(frames, golang.frames) {
 		return -1
 	}
 	for at < min(len(frames), len(golang.frames)) && frames[at] == golang.frames[at] {
@@ -217,9 +195,4 @@ func (w kernelWalk) reason() sample.Stop {
 		return sample.StopLate
 	}
 	return w.stop
-}
-
-// sortRegions puts mappings in order.
-func sortRegions(rs regions) {
-	slices.SortFunc(rs, func(a, b region) int { return cmp.Compare(a.start, b.start) })
 }

@@ -4,6 +4,7 @@ package profiler
 
 import (
 	"bytes"
+	"cmp"
 	"debug/elf"
 	"fmt"
 	"os"
@@ -182,6 +183,6 @@ func (c *goldenCase) process() (p *goldenProcess, program *sample.Object) {
 	for _, page := range c.anonymous {
 		p.regions = append(p.regions, region{page, page + goldenPageSize, 0, &sample.Object{Kind: sample.Anonymous}})
 	}
-	sortRegions(p.regions)
+	slices.SortFunc(p.regions, func(a, b region) int { return cmp.Compare(a.start, b.start) })
 	return p, program
 }

@@ -3,6 +3,7 @@
 package profiler
 
 import (
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -35,6 +36,7 @@ func TestGolden(t *testing.T) {
 	}
 	for arch, machine := range goldenMachines {
 		t.Run(arch, func(t *testing.T) {
+			t.Parallel()
 			binary := compileHarness(t, machine)
 			each := func(test func(t *testing.T, h *goldenHarness, c *goldenCase)) func(*testing.T) {
 				return func(t *testing.T) {
@@ -98,11 +100,14 @@ func testUnreadable(t *testing.T, h *goldenHarness, c *goldenCase) {
 	}
 	h.setMemory(c.memory)
 	for n, reads := uint64(0), h.walk(p.start(c.registers)).reads; n < reads; n++ {
-		for _, until := range []uint64{n + 1, reads} {
+		for _, until := range []uint64{n + 1, math.MaxUint64} {
 			start := p.start(c.registers)
 			start.FailFrom, start.FailUntil = n, until
 			kernel := h.walk(start)
 			c.checkCut(t, "with a failed read, kernel side", kernel.frames, kernel.stop, sample.StopFault)
+			if until > reads && kernel.stop != sample.StopFault {
+				t.Errorf("without all reads from the %dth of %d on: %v", n, reads, kernel.stop)
+			}
 		}
 	}
 	// Where a register of the caller is what cannot be read, the walk goes on to

@@ -3,6 +3,8 @@
 package profiler
 
 import (
+	"github.com/klauspost/compress/s2"
+
 	"github.com/fleetprof/fleetprof/bpf"
 	"github.com/fleetprof/fleetprof/profiler/unwind"
 	"github.com/fleetprof/fleetprof/sample"
@@ -13,7 +15,7 @@ const (
 	maxFrames = 1024
 	// lateFor is how long a stack waits for unwind tables, in nanoseconds.
 	lateFor = 3e9
-	// maxLateBytes bounds the memory of the stacks that wait.
+	// maxLateBytes bounds the packed memory of the stacks that wait.
 	maxLateBytes = 16 << 20
 )
 
@@ -24,14 +26,17 @@ type walker struct {
 	region  func(raw *sample.Raw, proc *process, addr uint64) *region
 	lookup  func(o *sample.Object, offset uint64) (table *unwind.Table, addr uint64, state uint32)
 	want    func(r *region, t *tick, proc *process)
-	waiting []lateTick
-	bytes   int // of stack memory of those that wait
+	waiting []lateTick // in the order of their times
+	bytes   int        // of those that wait
+	memory  []byte     // of the one that is walked
 }
 
-// lateTick is a tick that waits, with its process as it was at that time.
+// lateTick is a tick that waits, with its process as it was at that time. Its
+// stack memory, mostly zeros and repetition, is packed.
 type lateTick struct {
 	tick
 	process *process
+	packed  []byte
 }
 
 // walk finds the user frames of a tick, and sets its reason to stop. It is false
@@ -67,30 +72,49 @@ func (w *walker) walk(t *tick, proc *process) (done bool) {
 // park keeps a tick until its tables are there. What there is no room for goes
 // on as it is.
 func (w *walker) park(t tick, proc *process) bool {
-	size := len(t.late.memory.Bytes)
-	if w.bytes+size > maxLateBytes {
+	packed := s2.Encode(nil, t.late.memory.Bytes)
+	if w.bytes+len(packed) > maxLateBytes {
 		return false
 	}
+	t.late.memory.Bytes = nil
 	proc.shared = true // its regions are not to change in place from now on
 	frozen := *proc
-	w.waiting = append(w.waiting, lateTick{t, &frozen})
-	w.bytes += size
+	w.waiting = append(w.waiting, lateTick{t, &frozen, packed})
+	w.bytes += len(packed)
 	return true
 }
 
 // retry walks those that wait again and hands on the ones that are done, or
-// have waited too long.
+// have waited too long. It need be called only when tables have come, or when
+// tooLong says so.
 func (w *walker) retry(now uint64, handOn func(*tick, *process)) {
 	waiting := w.waiting
 	w.waiting = w.waiting[:0]
 	for i := range waiting {
 		l := waiting[i]
-		if !w.walk(&l.tick, l.process) && now < l.Time+lateFor {
+		if !w.again(&l) && now < l.Time+lateFor {
 			w.waiting = append(w.waiting, l)
 			continue
 		}
-		w.bytes -= len(l.late.memory.Bytes)
+		w.bytes -= len(l.packed)
 		handOn(&l.tick, l.process)
 	}
 	clear(waiting[len(w.waiting):]) // let go of their memory
+}
+
+// again walks a tick that waits.
+func (w *walker) again(l *lateTick) (done bool) {
+	var err error
+	if w.memory, err = s2.Decode(w.memory[:cap(w.memory)], l.packed); err != nil {
+		panic(err) // it is what park has packed
+	}
+	l.late.memory.Bytes = w.memory
+	done = w.walk(&l.tick, l.process)
+	l.late.memory.Bytes = nil
+	return done
+}
+
+// tooLong tells whether one has waited too long.
+func (w *walker) tooLong(now uint64) bool {
+	return len(w.waiting) > 0 && now >= w.waiting[0].Time+lateFor
 }

@@ -223,8 +223,11 @@ func (p *Profiler) keepTables() {
 	}
 	p.processes.changed, p.processes.ended = p.processes.changed[:0], p.processes.ended[:0]
 	p.lists.poll()
+	settled := p.tables.settled
 	p.tables.poll(p.epoch)
-	p.walker.retry(monotonic(), p.handOn)
+	if now := monotonic(); p.tables.settled != settled || p.walker.tooLong(now) {
+		p.walker.retry(now, p.handOn)
+	}
 }
 
 // finishLate hands on the ticks that wait for tables, with or without them.

@@ -43,7 +43,7 @@ func threadTime(t *testing.T) time.Duration {
 // A tick that hits the kernel has behind its kernel frames the user stack that
 // led there. Where the registers of that lie depends on the kernel.
 func TestUserStackOfASystemCall(t *testing.T) {
-	p, got := newKernelTest(t, 997, 1<<20)
+	p, got := newKernelTest(t, 997, 1<<22)
 	zero, err := os.Open("/dev/zero")
 	if err != nil {
 		t.Fatal(err)

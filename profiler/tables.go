@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"runtime"
 	"sync"
 	"time"
@@ -44,6 +45,7 @@ type tables struct {
 	wanted  chan *sample.Object
 	built   chan *built
 	waiting *built // for memory
+	settled uint64 // builds that have come to an end
 	// unplaced counts bytes, so that the builder cannot run ahead.
 	unplaced *semaphore.Weighted
 	cancel   context.CancelFunc
@@ -241,11 +243,14 @@ func (t *tables) settle(b *built) bool {
 	}
 	result, again, odd := outcome(b.err)
 	t.stats.builds.WithLabelValues(result).Inc()
+	t.settled++
 	e := t.shelf.objects[b.object]
 	if e != nil {
 		e.asked = false
 	}
 	switch {
+	case e != nil && errors.Is(b.err, os.ErrDeadlineExceeded):
+		// It is still being opened.
 	case e != nil && errors.Is(b.err, errNotOpened) && e.unopened+1 < maxTries:
 		e.unopened++ // the next process that runs it may be alive
 	case b.err != nil:

@@ -8,10 +8,12 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/google/pprof/profile"
 	"golang.org/x/sync/errgroup"
@@ -45,15 +47,17 @@ type subjectGroup struct {
 }
 
 // TestStacks runs programs of many kinds, none with frame pointers, under
-// `fleetprof record`, and holds each stack against what the program itself
+// an agent, and holds each stack against what the program itself
 // knows: see testdata/stacks/burn.h for how it tells.
 func TestStacks(t *testing.T) {
 	needRoot(t)
 	dir := t.TempDir()
 	groups := subjectGroups()
 	makeSubjects(t, dir, groups)
+	agent := observe(t)
 	for _, group := range groups {
 		t.Run(group.name, func(t *testing.T) {
+			started := time.Now()
 			var running []*trial
 			for _, s := range group.subjects {
 				if s.installed() {
@@ -62,7 +66,7 @@ func TestStacks(t *testing.T) {
 					t.Run(s.name, func(t *testing.T) { t.Skip("not installed") })
 				}
 			}
-			p := recordAll(t, dir, running)
+			p := agent.watch(t, dir, started, running)
 			for _, r := range running {
 				t.Run(r.name, func(t *testing.T) { r.judge(t, p) })
 			}
@@ -165,21 +169,41 @@ func (r *trial) stop() {
 	<-r.ended
 }
 
-// recordAll profiles while the subjects run, and ends them.
-func recordAll(t *testing.T, dir string, running []*trial) *profile.Profile {
+// observer is an agent that profiles throughout, as on any host: what it has to
+// do for a program it meets for the first time is part of what is judged, what it
+// has to do when it starts itself is not.
+type observer struct{ directory string }
+
+func observe(t *testing.T) observer {
 	t.Helper()
-	file := dir + "/out.pb.gz"
-	cmd := exec.Command(fleetprof, "record", "-d", "8s", "-F", "499", "-o", file)
+	o := observer{t.TempDir()}
+	cmd := exec.Command(fleetprof, "agent", "--store=dir:"+o.directory, "--frequency=499", "--window=1s", "--listen=")
 	var said strings.Builder
 	cmd.Stdout, cmd.Stderr = &said, &said
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	perfRecord(t, dir+"/perf.data", running)
-	if err := cmd.Wait(); err != nil {
-		t.Fatalf("%v: %v\n%s", cmd.Args, err, &said)
+	t.Cleanup(func() {
+		cmd.Process.Signal(os.Interrupt)
+		if err := cmd.Wait(); err != nil {
+			t.Errorf("%v: %v\n%s", cmd.Args, err, &said)
+		}
+	})
+	o.since(t, time.Now()) // it is at work
+	return o
+}
+
+// watch lets subjects run for some time and ends them. It returns what the agent
+// has seen since they were started.
+func (o observer) watch(t *testing.T, dir string, started time.Time, running []*trial) *profile.Profile {
+	t.Helper()
+	const lasting = 8 * time.Second
+	end := time.After(lasting) // that is how long they are watched
+	if slices.ContainsFunc(running, func(r *trial) bool { return r.perf }) {
+		started = time.Now().Add(time.Second) // perf has not seen how they begin
 	}
-	t.Logf("fleetprof record: %s", &said)
+	perfRecord(t, dir+"/perf.data", running)
+	<-end
 	for _, r := range running {
 		select {
 		case <-r.ended:
@@ -188,7 +212,43 @@ func recordAll(t *testing.T, dir string, running []*trial) *profile.Profile {
 			r.stop()
 		}
 	}
-	f, err := os.Open(file)
+	return o.since(t, started)
+}
+
+// since waits until the agent has written a window that began after now, and
+// merges all that end after a time.
+func (o observer) since(t *testing.T, begin time.Time) *profile.Profile {
+	t.Helper()
+	now := time.Now()
+	for {
+		var seen []*profile.Profile
+		paths, err := filepath.Glob(o.directory + "/*.pb.gz") // in the order of time
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, path := range paths {
+			p := readProfile(t, path)
+			if start := time.Unix(0, p.TimeNanos); start.Add(time.Duration(p.DurationNanos)).After(begin) {
+				seen = append(seen, p)
+			}
+			if i == len(paths)-1 && time.Unix(0, p.TimeNanos).After(now) {
+				merged, err := profile.Merge(seen)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return merged
+			}
+		}
+		if time.Since(now) > time.Minute {
+			t.Fatal("the agent writes no windows")
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+}
+
+func readProfile(t *testing.T, path string) *profile.Profile {
+	t.Helper()
+	f, err := os.Open(path)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -27,6 +27,10 @@ type arch struct {
 	// setsFP is the length in bytes of what Go code does between entering a frame
 	// and having set the frame pointer.
 	setsFP uint64
+	// Where Go code has things that walks look for, in bytes: the arguments of a
+	// call from SP, the SP that runtime.cgocallback saves from its SP, and which of
+	// the two words of runtime.asmcgocall is the depth.
+	goArgs, goOuterSP, goDepth uint64
 }
 
 // noRegister is the number of a register there is not.
@@ -44,6 +48,7 @@ func archOf(m elf.Machine) (*arch, bool) {
 			signal:   []uint16{144, 136, 152, 128, 112, 104, 120, 160, 40, 48, 56, 64, 72, 80, 88, 96},
 			signalIP: 168,
 			setsFP:   3, // MOVQ SP, BP
+			goArgs:   0, goOuterSP: 0, goDepth: 0,
 		}, true
 	case elf.EM_AARCH64:
 		// struct rt_sigframe (arch/arm64/kernel/signal.c): 128 bytes of siginfo, 176
@@ -57,6 +62,7 @@ func archOf(m elf.Machine) (*arch, bool) {
 			belowSP: 8, pointer: 1<<56 - 1,
 			signal: signal, signalIP: 568,
 			setsFP: 8, // MOVD R29, -8(RSP); SUB $8, RSP, R29
+			goArgs: 8, goOuterSP: 16, goDepth: 8,
 		}, true
 	}
 	return nil, false

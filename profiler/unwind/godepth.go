@@ -2,8 +2,6 @@
 
 package unwind
 
-import "math"
-
 // special is what is special about unwinding a Go function.
 type special uint8
 
@@ -21,14 +19,19 @@ const (
 	writesSP
 	// switchesStack: writesSP, and what it calls keeps the frame pointer.
 	switchesStack
+	// callsC: it changes to the thread's stack to call C, and leaves there how to come
+	// back.
+	callsC
+	// calledByC: its deepest frame is on the thread's stack and on the goroutine's.
+	calledByC
+	// savesForC: C calls it. It saves registers where no compiler would.
+	savesForC
 	// forgets: it goes to another stack and clears the frame pointer; where it came
 	// from stands in the goroutine's record.
 	forgets
 	// injected: a signal handler made it look called by the code it interrupted. On
 	// arm64 it pushed the link register for that, 16 bytes of the stack.
 	injected
-	// hidesFP: it saves the frame pointer where no compiler would.
-	hidesFP
 )
 
 // specialOf tells by name.
@@ -40,14 +43,18 @@ func specialOf(name string) special {
 		return leavesStack
 	case "runtime.sigreturn", "runtime.sigreturn__sigaction":
 		return returnsFromSignal
-	case "runtime.systemstack", "runtime.asmcgocall":
+	case "runtime.systemstack":
 		return switchesStack
+	case "runtime.asmcgocall":
+		return callsC
+	case "runtime.cgocallback":
+		return calledByC
+	case "crosscall2":
+		return savesForC
 	case "runtime.morestack":
 		return forgets
 	case "runtime.asyncPreempt", "runtime.sigpanic", "runtime.debugCallV2":
 		return injected
-	case "crosscall2":
-		return hidesFP
 	case "runtime.nanotime1", "runtime.walltime1", "runtime.walltime": // not flagged in Go 1.16
 		return writesSP
 	}
@@ -64,8 +71,7 @@ func (g *goTable) special(e goEntry) (goRecord, special, error) {
 	}
 	name, err := g.name(r.name)
 	s := specialOf(name)
-	// cgocallback writes SP too, but is valid on both of its stacks.
-	if s == ordinary && r.flags&goWritesSP != 0 && name != "runtime.cgocallback" {
+	if s == ordinary && r.flags&goWritesSP != 0 {
 		s = writesSP
 	}
 	return r, s, err
@@ -112,27 +118,30 @@ func (g *goTable) depthRows(table uint32, s special, in extent, emit func(uint64
 		return emit(in.start, Rule{}) // code of another compiler
 	}
 	f := goFrame{arch: g.arch, special: s}
+	if s == callsC || s == savesForC {
+		f.saves = g.savesOf(s, in)
+	}
 	if s != ordinary {
-		err := g.eachDepth(table, in, func(_ uint64, depth int64) error {
-			f.deepest = max(f.deepest, depth)
+		err := g.eachDepth(table, in, func(pc uint64, depth int64) error {
+			f.see(pc, depth)
 			return nil
 		})
 		if err != nil {
 			return err
 		}
 	}
-	set := uint64(0) // where the frame pointer is set
+	set := uint64(0) // where the function has set up its frame
 	return g.eachDepth(table, in, func(pc uint64, depth int64) error {
-		if s != writesSP && s != switchesStack || depth == 0 {
+		if depth == 0 || !f.setsUp() {
 			return emit(pc, f.rule(depth))
 		}
 		if set == 0 {
-			set = pc + g.setsFP
+			set = f.setUpAt(pc)
 			if err := emit(pc, f.rule(depth)); err != nil {
 				return err
 			}
 		}
-		return emit(max(pc, set), f.ruleByFP(depth))
+		return emit(max(pc, set), f.ruleSetUp(depth))
 	})
 }
 
@@ -165,57 +174,6 @@ func (g *goTable) eachDepth(table uint32, in extent, visit func(pc uint64, depth
 		pc += uint64(length) * g.quantum
 	}
 	return nil
-}
-
-// goFrame makes rules from the stack depths of one function.
-type goFrame struct {
-	*arch
-	special special
-	// deepest is the greatest depth, for special functions.
-	deepest int64
-}
-
-// rule counts from SP. On amd64 the return address is above the frame and the
-// saved frame pointer on its top. On arm64 the return address is at the bottom of
-// the frame, where SP points, and the frame pointer is saved below that.
-func (f *goFrame) rule(depth int64) Rule {
-	switch {
-	case depth < 0 || depth%8 != 0 || depth > math.MaxInt32-16 || f.link && depth/8 >= math.MaxInt16-2:
-		return Rule{Kind: Unsupported}
-	case f.special == leavesStack && depth == f.deepest:
-		return Rule{Kind: End}
-	case f.special == switchesStack && f.deepest == 0 && !f.link:
-		return Rule{Kind: Switch, Base: FP, CFA: 16, RA: AtCFA, RAOffset: -1, FP: AtCFA, FPOffset: -2}
-	case (f.special == writesSP || f.special == switchesStack) && f.deepest == 0:
-		return Rule{} // without a frame: the frame pointer is all there is
-	}
-	r := Rule{Kind: Offset, CFA: int32(depth)}
-	if !f.link {
-		r.CFA, r.RA, r.RAOffset = r.CFA+8, AtCFA, -1
-	} else if depth > 0 {
-		r.RA, r.RAOffset = AtCFA, int16(-depth/8)
-	}
-	switch {
-	case depth == 0:
-	case f.special == hidesFP:
-		r.FP = Lost
-	default:
-		r.FP, r.FPOffset = AtCFA, r.RAOffset-1
-	}
-	if f.special == injected && f.link && depth > 0 {
-		r.CFA, r.RAOffset, r.FPOffset = r.CFA+16, r.RAOffset-2, r.FPOffset-2
-	}
-	return r
-}
-
-// ruleByFP is rule for code that has set the frame pointer to where it saved the
-// caller's, and may have changed SP since.
-func (f *goFrame) ruleByFP(depth int64) Rule {
-	r := f.rule(depth)
-	if r.Kind == Offset {
-		r.Kind, r.Base, r.CFA = Switch, FP, -8*int32(r.FPOffset)
-	}
-	return r
 }
 
 // depthReader reads numbers in order.

@@ -17,6 +17,7 @@ const maxGoFunctions = 4 << 20
 type goTable struct {
 	*arch
 	*window
+	file   *objfile.File
 	layout goLayout
 	// text is what function addresses count from, 0 before Go 1.18.
 	text uint64
@@ -62,7 +63,7 @@ func openGo(f *objfile.File, a *arch) (source, error) {
 	if err != nil {
 		return nil, err
 	}
-	g := &goTable{arch: a, window: w}
+	g := &goTable{arch: a, window: w, file: f}
 	text, known, err := g.readHeader()
 	if err != nil || !known {
 		return nil, err

@@ -37,6 +37,14 @@ const (
 	// Goroutine: Go code that the scheduler's stack of a thread was given to by a
 	// goroutine, without a frame that leads back. The goroutine's own record does.
 	Goroutine Kind = 8
+	// Callback: Go code that C called. It has a frame on the thread's own stack,
+	// where C runs, and goes on with another one as large on the goroutine's. As
+	// Offset, from the SP that the thread's stack was left with.
+	Callback Kind = 9
+	// CallC: Go code that calls C on the thread's own stack. It puts there, at
+	// SP + Add, what tells its SP on the goroutine's stack, which may have moved
+	// since. As Offset, from that SP.
+	CallC Kind = 10
 )
 
 // Base is the register a Rule counts from.
@@ -87,7 +95,7 @@ type Rule struct {
 	RA, FP, BX Place
 	// BXOffset is in units of 8 bytes.
 	BXOffset int8
-	// Add is in bytes (Deref), or the first of the low bits that count (PLT).
+	// Add is in bytes (Deref, CallC), or the first of the low bits that count (PLT).
 	Add int16
 	// CFA is an offset from Base in bytes.
 	CFA int32
@@ -130,6 +138,10 @@ func (r Rule) String() string {
 		fmt.Fprintf(&b, "*(%v%+d)%+d", r.Base, r.CFA, r.Add)
 	case PLT:
 		fmt.Fprintf(&b, "%v%+d+plt%d", r.Base, r.CFA, r.Add)
+	case Callback:
+		fmt.Fprintf(&b, "callback %v%+d", r.Base, r.CFA)
+	case CallC:
+		fmt.Fprintf(&b, "c@%v%+d %v%+d", r.Base, r.Add, r.Base, r.CFA)
 	default:
 		return fmt.Sprintf("kind %d", r.Kind)
 	}

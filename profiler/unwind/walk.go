@@ -101,6 +101,9 @@ type walk struct {
 	sp, fp, bx known
 	// all holds the registers of the last exact frame.
 	all [32]uint64
+	// callback is the SP on the thread's own stack of the next frame of Go code that
+	// C called; 0 for the innermost one, which the thread's record knows.
+	callback uint64
 }
 
 // setAll sets the registers of an exact frame.
@@ -131,6 +134,10 @@ func (w *walk) step() sample.Stop {
 		return w.fromSignal()
 	case Goroutine:
 		return w.toGoroutine()
+	case Callback:
+		return w.toThreadStack(r)
+	case CallC:
+		return w.toGoroutineStack(r)
 	case End:
 		return sample.StopEnd
 	}
@@ -288,60 +295,6 @@ func (w *walk) fromSignal() sample.Stop {
 	w.ip, w.exact = ip, true
 	w.setAll(registers)
 	return more
-}
-
-// Offsets in the records of Go's runtime, in bytes: runtime.g and runtime.m.
-const (
-	goM       = 48 // g.m
-	goSchedSP = 56 // g.sched.sp
-	goSchedPC = 64 // g.sched.pc
-)
-
-// goLayouts are those of Go 1.25, which dropped a field, and before.
-var goLayouts = [...]struct {
-	curg    uint64 // m.curg
-	schedFP uint64 // g.sched.bp
-}{{184, 96}, {192, 104}}
-
-// toGoroutine goes from the scheduler's stack of a thread to the goroutine that
-// the thread works for. That the records are what they are taken for shows in how
-// they point to each other.
-func (w *walk) toGoroutine() sample.Stop {
-	if w.exact {
-		return sample.StopUnsupported // it may not have changed the stack yet
-	}
-	g0 := w.all[w.arch.g]
-	m, stop := w.load(g0 + goM)
-	if stop != more {
-		return stop
-	}
-	of, stop := w.load(m) // m.g0
-	if stop != more {
-		return stop
-	}
-	var curg [len(goLayouts)]uint64
-	for i, layout := range goLayouts {
-		if curg[i], stop = w.load(m + layout.curg); stop != more {
-			return stop
-		}
-	}
-	if of != g0 {
-		return sample.StopUnsupported
-	}
-	for i, layout := range goLayouts {
-		g := curg[i]
-		if of, ok := w.Word(g + goM); !ok || of != m {
-			continue
-		}
-		sp, spOK := w.Word(g + goSchedSP)
-		pc, pcOK := w.Word(g + goSchedPC)
-		fp, fpOK := w.Word(g + layout.schedFP)
-		if !spOK || !pcOK || !fpOK {
-			continue
-		}
-		return w.called(pc, known{sp, true}, known{fp, true}, known{})
-	}
-	return sample.StopUnsupported
 }
 
 // called sets the registers of the caller. A return address of 0 is put where

@@ -5,7 +5,10 @@
 // pointer does not tell where the caller's frame ends, so callers must have one.
 #include "../record.h"
 
+#ifndef BEHIND_CALLER
+#define BEHIND_CALLER()
 const char stop_reason[] = "complete";
+#endif
 
 /* jit(call, note) calls call(), having noted where it returns to. */
 extern const char jit[], jit_end[];
@@ -52,6 +55,7 @@ FUNCTION static void called(void)
 FUNCTION static void caller(void (*code)(void (*)(void), word *))
 {
 	CALLED();
+	BEHIND_CALLER();
 	depth++;
 	code(called, &true_stack[depth - 1]);
 	__asm__ volatile("");

@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package unwind
+
+import (
+	"debug/elf"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/fleetprof/fleetprof/sample"
+)
+
+// goVersions are compilers with all layouts of frames between Go and C there have
+// been since Go 1.18. The empty one is that of the test.
+var goVersions = []string{"", "1.18.10", "1.20.14", "1.22.12", "1.25.0"}
+
+// buildCgo compiles testdata/cgostack, if the compiler is on this machine.
+func buildCgo(t *testing.T, version string, environment ...string) string {
+	t.Helper()
+	tool(t, "gcc")
+	dir := t.TempDir()
+	if err := os.CopyFS(dir, os.DirFS("testdata/cgostack")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "go.mod"), []byte("module cgostack\n\ngo 1.18\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	environment = append(append(os.Environ(), "CGO_ENABLED=1", "GOPROXY=off", "GOFLAGS=-buildvcs=false"), environment...)
+	if version != "" {
+		environment = append(environment, "GOTOOLCHAIN=go"+version)
+		probe := exec.Command(tool(t, "go"), "version")
+		probe.Env, probe.Dir = environment, dir
+		if msg, err := probe.CombinedOutput(); err != nil {
+			t.Skipf("no Go %s on this machine: %s", version, msg)
+		}
+	}
+	command := exec.Command(tool(t, "go"), "build", "-o", "cgostack", ".")
+	command.Env, command.Dir = environment, dir
+	if msg, err := command.CombinedOutput(); err != nil {
+		t.Fatalf("go build: %v\n%s", err, msg)
+	}
+	return filepath.Join(dir, "cgostack")
+}
+
+// eachGoVersion runs a test with the program as every compiler makes it.
+func eachGoVersion(t *testing.T, test func(t *testing.T, path string)) {
+	for _, version := range goVersions {
+		t.Run("go"+version, func(t *testing.T) { test(t, buildCgo(t, version)) })
+	}
+}
+
+// TestEveryCallback executes Go that calls C that calls Go instruction by
+// instruction, and walks the stack at each.
+func TestEveryCallback(t *testing.T) {
+	eachGoVersion(t, func(t *testing.T, path string) {
+		p, base := startGo(t, path, "chain")
+		callback := p.function(path, "runtime.cgocallback")
+		v := stepGo(p, path, 20000, base, func(_ uint64, want []uint64) []string {
+			depth := 0
+			for _, addr := range want {
+				if callback.contains(addr) {
+					depth++
+				}
+			}
+			return []string{fmt.Sprintf("in %d callbacks", depth)}
+		})
+		if v.kinds["in 2 callbacks"] == 0 || v.cut*20 > v.walks {
+			t.Errorf("%+v", v)
+		}
+	})
+}
+
+// TestCallbackElsewhere walks from C that Go code called, where the goroutine's stack
+// has moved since Go called C, and where C made the thread.
+func TestCallbackElsewhere(t *testing.T) {
+	for name, want := range map[string]string{
+		"moved":  "forever_c grow_c runtime.cgocall main._Cfunc_grow_c main.spin main.deep main.main.func1 runtime.goexit",
+		"thread": "inner_c runtime.cgocall main._Cfunc_inner_c main.inner_go crosscall2 middle_c main._Cfunc_middle_c main.middle_go crosscall2 outer_c main._Cfunc_outer_c main.work main.thread_go crosscall2 thread_go work_c",
+	} {
+		t.Run(name, func(t *testing.T) {
+			eachGoVersion(t, func(t *testing.T, path string) {
+				p, _ := startGo(t, path, name)
+				innermost, _, _ := strings.Cut(want, " ")
+				p.runTo(p.function(path, innermost).start)
+				addrs, stop := p.walk(200)
+				var names []string
+				for _, addr := range addrs {
+					names = append(names, p.name(addr))
+				}
+				if stop != sample.StopEnd || !isSubsequence(strings.Fields(want), names) {
+					t.Errorf("%v after %v, want %s", stop, names, want)
+				}
+			})
+		})
+	}
+}
+
+// runTo lets the program run up to an address.
+func (p *tracee) runTo(addr uint64) {
+	p.t.Helper()
+	var code [1]byte
+	if _, err := syscall.PtracePeekText(p.pid, uintptr(addr), code[:]); err != nil {
+		p.t.Fatal(err)
+	}
+	const breakpoint = 0xcc // INT3
+	if _, err := syscall.PtracePokeText(p.pid, uintptr(addr), []byte{breakpoint}); err != nil {
+		p.t.Fatal(err)
+	}
+	for signal := syscall.Signal(0); signal != syscall.SIGTRAP; {
+		if err := syscall.PtraceCont(p.pid, int(signal)); err != nil {
+			p.t.Fatal(err)
+		}
+		status := p.wait()
+		if !status.Stopped() {
+			p.t.Fatal("program has ended")
+		}
+		signal = status.StopSignal()
+	}
+	if _, err := syscall.PtracePokeText(p.pid, uintptr(addr), code[:]); err != nil {
+		p.t.Fatal(err)
+	}
+	var r syscall.PtraceRegs
+	if err := syscall.PtraceGetRegs(p.pid, &r); err != nil {
+		p.t.Fatal(err)
+	}
+	r.Rip = addr
+	if err := syscall.PtraceSetRegs(p.pid, &r); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// name is that of a function in a file with symbols.
+func (p *tracee) name(addr uint64) string {
+	m := p.mapping(addr)
+	if m == nil {
+		return ""
+	}
+	f, err := elf.Open(m.path)
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	_, bias, _ := p.table(addr)
+	symbols, _ := f.Symbols()
+	for _, s := range symbols {
+		if linked := addr - bias; linked >= s.Value && linked < s.Value+s.Size {
+			return strings.TrimSuffix(s.Name, ".abi0")
+		}
+	}
+	return ""
+}
+
+func isSubsequence(of, all []string) bool {
+	for _, s := range all {
+		if len(of) > 0 && of[0] == s {
+			of = of[1:]
+		}
+	}
+	return len(of) == 0
+}

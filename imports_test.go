@@ -26,7 +26,7 @@ const (
 	flags      = "github.com/alecthomas/kong"
 	units      = "github.com/alecthomas/units"
 	yaml       = "github.com/goccy/go-yaml"
-	gzip       = "github.com/klauspost/compress"
+	compress   = "github.com/klauspost/compress"
 	pprof      = "github.com/google/pprof"
 	demangle   = "github.com/ianlancetaylor/demangle"
 	metrics    = "github.com/prometheus/client_golang"
@@ -61,18 +61,18 @@ func plan() []room {
 		{
 			name:    "profiler",
 			rooms:   list("sample", "internal/objfile", "internal/procfs", "bpf", "profiler/unwind"),
-			modules: list(bpfLoader, metrics, sync, sys), never: network,
+			modules: list(bpfLoader, compress, metrics, sync, sys), never: network,
 		},
 		{name: "attribute", rooms: list("sample", "internal/procfs"), modules: list(metrics, prometheus, sync, sys)},
 		{name: "symbolize", rooms: list("sample", "internal/objfile"), modules: list(demangle, metrics, sync), never: network},
-		{name: "window", rooms: list("sample"), modules: list(gzip, pprof, metrics), never: network},
-		{name: "uploader", rooms: list("sample"), modules: list(gzip, metrics, sync, sys)},
-		{name: "server", rooms: list("sample"), modules: list(gzip, pprof, metrics, prometheus, sync, sys)},
+		{name: "window", rooms: list("sample"), modules: list(compress, pprof, metrics), never: network},
+		{name: "uploader", rooms: list("sample"), modules: list(compress, metrics, sync, sys)},
+		{name: "server", rooms: list("sample"), modules: list(compress, pprof, metrics, prometheus, sync, sys)},
 		{
 			name: "cmd",
 			rooms: list("sample", "internal/objfile", "internal/procfs", "bpf", "profiler", "attribute", "symbolize",
 				"window", "uploader", "server"),
-			modules: list(flags, units, yaml, gzip, pprof, metrics, prometheus, sync, sys),
+			modules: list(flags, units, yaml, compress, pprof, metrics, prometheus, sync, sys),
 		},
 	}
 }

@@ -571,6 +571,8 @@ static __always_inline enum step by_rule(struct walk *w, const struct registers 
 	}
 	if (LINK_REGISTER && (rule->ra & PLACE_SIGNED))
 		ra = code_address(ra);
+	if (ra == 0)
+		return stopped(w, STOP_CODE); /* outermost frames have a rule that says so */
 	restore_bx(w, rule, cfa);
 	restore_fp(w, rule, cfa);
 	w->sp = cfa;

@@ -132,10 +132,10 @@ func TestLateStackAgainstItsMappings(t *testing.T) {
 		user []uint64
 		stop sample.Stop
 	}{
-		"called by nobody":    {0, []uint64{0x1010}, sample.StopEnd},
+		"called by nobody":    {0, []uint64{0x1010}, sample.StopCode},
 		"called from no code": {0x9999, []uint64{0x1010}, sample.StopCode},
 		"caller has no table": {0x2020, []uint64{0x1010, 0x2020}, sample.StopFramePointer}, // fp is 0
-		"recursion":           {0x1020, []uint64{0x1010, 0x1020}, sample.StopEnd},
+		"recursion":           {0x1020, []uint64{0x1010, 0x1020}, sample.StopCode},
 		"copy ends too early": {0x1020, []uint64{0x1010}, sample.StopFault},
 	} {
 		w := newLateWorld(t)

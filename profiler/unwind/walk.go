@@ -69,7 +69,7 @@ func Walk(p *Process, start Registers, limit int) ([]uint64, sample.Stop) {
 		}
 		addrs = append(addrs, addr)
 		stop := w.step()
-		if stop == sample.StopCode && len(addrs) > 1 {
+		if stop == sample.StopCode && len(addrs) > 1 && !w.fromNowhere {
 			addrs = addrs[:len(addrs)-1] // nothing returns to where no code is
 		}
 		if stop != more {
@@ -96,6 +96,8 @@ type walk struct {
 	// exact says that ip is the address of the frame's next instruction rather
 	// than a return address: in the innermost frame and in interrupted ones.
 	exact bool
+	// fromNowhere says that the frame's return address is 0.
+	fromNowhere bool
 	// sp is unknown on arm64 once the walk went by a frame pointer, which does not
 	// tell the size of a frame there. Only exact frames know all registers.
 	sp, fp, bx known
@@ -169,6 +171,10 @@ func (w *walk) byRule(r Rule) sample.Stop {
 	ra, stop := w.returnAddress(r, cfa)
 	if stop != more {
 		return stop
+	}
+	if ra == 0 {
+		w.fromNowhere = true
+		return sample.StopCode // outermost frames have a rule that says so
 	}
 	fp := w.saved(r.FP, int64(r.FPOffset), cfa, w.fp)
 	bx := w.saved(r.BX, int64(r.BXOffset), cfa, w.bx)

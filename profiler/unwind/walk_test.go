@@ -70,7 +70,7 @@ func TestWalkAMD64(t *testing.T) {
 		stop  sample.Stop
 	}{
 		"end":                   {[]Rule{sp(8), {Kind: End}}, []uint64{place(1)}, 0, 9, []uint64{place(1)}, sample.StopEnd},
-		"no caller":             {[]Rule{sp(8)}, []uint64{0}, 0, 9, nil, sample.StopEnd},
+		"no caller":             {[]Rule{sp(8)}, []uint64{0}, 0, 9, nil, sample.StopCode},
 		"frame pointers":        {[]Rule{{}, {}, {}}, []uint64{9, s + 24, place(1), 0, place(2)}, s + 8, 9, []uint64{place(1), place(2)}, sample.StopFramePointer},
 		"end of what is copied": {[]Rule{sp(8), sp(64)}, []uint64{place(1)}, 0, 9, []uint64{place(1)}, sample.StopFault},
 		"depth":                 {[]Rule{sp(8)}, slices.Repeat([]uint64{place(0)}, 20), 0, 4, []uint64{place(0), place(0), place(0)}, sample.StopDepth},

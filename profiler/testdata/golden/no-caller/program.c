@@ -3,7 +3,7 @@
 #define START START_ZERO
 #include "../record.h"
 
-const char stop_reason[] = "complete";
+const char stop_reason[] = "not in any mapping";
 
 FUNCTION static void leaf(void)
 {

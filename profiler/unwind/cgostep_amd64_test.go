@@ -5,47 +5,12 @@ package unwind
 import (
 	"debug/elf"
 	"fmt"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
 
 	"github.com/fleetprof/fleetprof/sample"
 )
-
-// goVersions are compilers with all layouts of frames between Go and C there have
-// been since Go 1.18. The empty one is that of the test.
-var goVersions = []string{"", "1.18.10", "1.20.14", "1.22.12", "1.25.0"}
-
-// buildCgo compiles testdata/cgostack, if the compiler is on this machine.
-func buildCgo(t *testing.T, version string, environment ...string) string {
-	t.Helper()
-	tool(t, "gcc")
-	dir := t.TempDir()
-	if err := os.CopyFS(dir, os.DirFS("testdata/cgostack")); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(dir, "go.mod"), []byte("module cgostack\n\ngo 1.18\n"), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	environment = append(append(os.Environ(), "CGO_ENABLED=1", "GOPROXY=off", "GOFLAGS=-buildvcs=false"), environment...)
-	if version != "" {
-		environment = append(environment, "GOTOOLCHAIN=go"+version)
-		probe := exec.Command(tool(t, "go"), "version")
-		probe.Env, probe.Dir = environment, dir
-		if msg, err := probe.CombinedOutput(); err != nil {
-			t.Skipf("no Go %s on this machine: %s", version, msg)
-		}
-	}
-	command := exec.Command(tool(t, "go"), "build", "-o", "cgostack", ".")
-	command.Env, command.Dir = environment, dir
-	if msg, err := command.CombinedOutput(); err != nil {
-		t.Fatalf("go build: %v\n%s", err, msg)
-	}
-	return filepath.Join(dir, "cgostack")
-}
 
 // eachGoVersion runs a test with the program as every compiler makes it.
 func eachGoVersion(t *testing.T, test func(t *testing.T, path string)) {

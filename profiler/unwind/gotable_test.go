@@ -78,14 +78,7 @@ func TestGoSpecial(t *testing.T) {
 			paths[c.arch], tables[c.arch] = path, build(t, path)
 		}
 		f := symbol(t, path, c.function)
-		var rules []string
-		for addr := f.start; addr < f.end; addr++ {
-			rule := tables[c.arch].Lookup(addr).String()
-			if n := len(rules); n == 0 || rules[n-1] != rule {
-				rules = append(rules, rule)
-			}
-		}
-		if got := strings.Join(rules, ", "); !strings.HasPrefix(got, c.want) {
+		if got := rulesIn(tables[c.arch], f); !strings.HasPrefix(got, c.want) {
 			t.Errorf("%s: %s is %s, want %s", c.arch, c.function, got, c.want)
 		}
 	}

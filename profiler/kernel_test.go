@@ -154,7 +154,7 @@ func (r *recorder) ofPID(pid int) (out []*sample.Sample) {
 // amount) and which functions called which; the symbol table says where those
 // lie. A detached sampler or a wrong walk fails here.
 func TestSamplesOfABusyProgram(t *testing.T) {
-	const frequency, seconds = 997, 4
+	const frequency, seconds = 199, 4
 	p, got := newKernelTest(t, frequency, 1<<22)
 	cmd := exec.Command(spin(t), strconv.Itoa(seconds*1000))
 	during(t, p, func() {

@@ -16,9 +16,9 @@ import (
 const (
 	// agreement is the least share of stacks (of frames, where perf knows the
 	// truth) that agree with it.
-	agreement = 0.99
+	agreement = 0.97
 	// enough is how many samples make a share mean something.
-	enough = 300
+	enough = 100
 )
 
 // verdict counts the samples of one subject.

@@ -23,7 +23,8 @@
 //     common. The table of stack depths (pcsp) that the runtime itself unwinds
 //     with is exact at every instruction, so all Go code is covered with it.
 //     Frame pointers are used only where code leaves that scheme (functions that
-//     write SP) and where it changes stacks (systemstack, asmcgocall).
+//     write SP) and where it changes stacks (systemstack). Between Go and C
+//     (asmcgocall, cgocallback) it is what the runtime writes down that counts.
 //  2. .eh_frame, found by its section or through PT_GNU_EH_FRAME.
 //  3. .debug_frame, for functions that have nothing else.
 //  4. The file's entry point: what starts there was called by nobody.

@@ -207,6 +207,9 @@ func expectedRule(text string) string {
 		return "end"
 	}
 	rule, place := expectedCFA(cfa), expectedPlace(ra)
+	if strings.HasPrefix(ra, "R") { // vfork, and __builtin_eh_return of GCC
+		place = expectedBase(ra)
+	}
 	if rule == "" || place == "lost" || saved["RSP"] != "" {
 		return "unsupported" // longjmp, makecontext, three expressions of OpenSSL
 	}

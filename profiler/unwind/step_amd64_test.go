@@ -305,3 +305,39 @@ func (p *tracee) silent(addr uint64) bool {
 	r := p.rule(addr)
 	return r.Kind != None && r.Kind != Unsupported && (r.Base < Other || r.FP != AtFP)
 }
+
+// TestVfork walks from within vfork, which keeps its return address in a register:
+// parent and child share the stack.
+func TestVfork(t *testing.T) {
+	const source = `
+#include <unistd.h>
+__attribute__((noipa)) int child(void) { return vfork() ? 1 : (_exit(0), 0); }
+int main(void) { return child() - 1; }
+`
+	path := compile(t, "gcc", source, "-O2", "-fomit-frame-pointer", "-static")
+	p := trace(t, exec.Command(path))
+	vfork := symbol(t, path, "__vfork")
+	var calls shadow
+	var want []uint64 // as it was at the first instruction: the second one pops a frame
+	walks := 0
+	for before, ok := p.registers(), true; ok; {
+		if before.IP == vfork.start {
+			want = calls.addresses()
+		}
+		if vfork.contains(before.IP) {
+			walks++
+			addrs, stop := p.walk(200)
+			if len(want) < 3 || !slices.Equal(addrs[1:], want) || stop != sample.StopEnd {
+				t.Errorf("at %s: %v, %x, want %x", p.where(addrs[0]), stop, addrs[1:], want)
+			}
+		}
+		if _, ok = p.step(0); ok {
+			after := p.registers()
+			calls.follow(p, before, after)
+			before = after
+		}
+	}
+	if walks < 6 {
+		t.Errorf("%d walks", walks)
+	}
+}

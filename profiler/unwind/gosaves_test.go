@@ -184,3 +184,21 @@ func (w *goWorld) damaged(t *testing.T, what string) {
 		t.Errorf("%s: %x, %v", what, got, stop)
 	}
 }
+
+// FuzzGoSaves reads any code.
+func FuzzGoSaves(f *testing.F) {
+	f.Add([]byte("\x48\x83\xec\x30\x48\x89\x6c\x24\x28")) // SUBQ $48, SP; MOVQ BP, 40(SP)
+	f.Add([]byte("\x48\x89\x7c\x24\x30"))                 // MOVQ DI, 48(SP)
+	f.Add([]byte("\xfd\x3b\x00\xf9\xfe\x3f\x00\xf9"))     // MOVD R29, 112(RSP); MOVD R30, 120(RSP)
+	f.Add([]byte("\xfd\x7b\x0b\xa9"))                     // STP (R29, R30), 176(RSP)
+	f.Fuzz(func(t *testing.T, code []byte) {
+		for i, read := range []func([]byte) goSaves{
+			goroutineSavedAMD64, registersSavedAMD64, goroutineSavedARM64, registersSavedARM64,
+		} {
+			s := read(code)
+			if s.known && (s.from > uint64(len(code)) || (s.fp|s.ra|s.goroutine)%8 != 0 || s.goroutine < 0 || s.goroutine > 120) {
+				t.Errorf("reader %d: %+v", i, s)
+			}
+		}
+	})
+}

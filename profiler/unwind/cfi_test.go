@@ -42,7 +42,7 @@ func TestProgram(t *testing.T) {
 		"restore":                  {"\x41\x86\x02\x41\xc6", start + "1: sp+8 ra=c-8 fp=c-16; 2: sp+8 ra=c-8"},
 		"restore extended":         {"\x41\x86\x02\x41\x06\x06", start + "1: sp+8 ra=c-8 fp=c-16; 2: sp+8 ra=c-8"},
 		"undefined, same":          {"\x41\x07\x06\x41\x08\x06\x41\x07\x10", start + "1: sp+8 ra=c-8 fp=lost; 2: sp+8 ra=c-8; 3: end"},
-		"register":                 {"\x41\x09\x06\x09\x41\x08\x06\x09\x10\x02", start + "1: sp+8 ra=c-8 fp=lost; 2: unsupported"},
+		"register":                 {"\x41\x09\x06\x09\x41\x08\x06\x09\x10\x02", start + "1: sp+8 ra=c-8 fp=lost; 2: sp+8 ra=r2"},
 		"remember, restore":        {"\x0a\x41\x0e\x10\x86\x02\x0a\x41\x0e\x20\x41\x0b\x41\x0b", start + "1: sp+16 ra=c-8 fp=c-16; 2: sp+32 ra=c-8 fp=c-16; 3: sp+16 ra=c-8 fp=c-16; 4: sp+8 ra=c-8"},
 		"restore without remember": {"\x41\x0b", start + "1: unsupported"},
 		"too much to remember":     {strings.Repeat("\x0a", maxRemembered+1), "0: unsupported"},

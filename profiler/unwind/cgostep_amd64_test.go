@@ -23,7 +23,7 @@ func eachGoVersion(t *testing.T, test func(t *testing.T, path string)) {
 // instruction, and walks the stack at each.
 func TestEveryCallback(t *testing.T) {
 	eachGoVersion(t, func(t *testing.T, path string) {
-		p, base := startGo(t, path, "chain")
+		p, base := startGo(t, true, path, "chain")
 		callback := p.function(path, "runtime.cgocallback")
 		v := stepGo(p, path, 20000, base, func(_ uint64, want []uint64) []string {
 			depth := 0
@@ -44,7 +44,7 @@ func TestEveryCallback(t *testing.T) {
 // goroutine's stack. Nothing may be read where it was.
 func TestCallbackMovesStack(t *testing.T) {
 	eachGoVersion(t, func(t *testing.T, path string) {
-		p, _ := startGo(t, path, "moved")
+		p, _ := startGo(t, false, path, "moved")
 		p.runTo(p.function(path, "grow_c").start)
 		fp := p.registers().R[6]
 		old := code{fp - 16<<10, fp + 16<<10}
@@ -62,7 +62,7 @@ func TestCallbackMovesStack(t *testing.T) {
 // TestCallbackFromThread walks from C that Go code called, in a thread that C made.
 func TestCallbackFromThread(t *testing.T) {
 	eachGoVersion(t, func(t *testing.T, path string) {
-		p, _ := startGo(t, path, "thread")
+		p, _ := startGo(t, false, path, "thread")
 		p.runTo(p.function(path, "inner_c").start)
 		addrs, stop := p.walk(200)
 		p.check(addrs, stop, "inner_c runtime.cgocall main._Cfunc_inner_c main.inner_go crosscall2 middle_c main._Cfunc_middle_c "+

@@ -51,9 +51,10 @@ func TestEveryGoInstruction(t *testing.T) {
 	}
 }
 
-// startGo starts the program and attaches to the thread that it tells. base is
-// what runtime.Callers says of its stack.
-func startGo(t *testing.T, path string, args ...string) (p *tracee, base []uint64) {
+// startGo starts the program and attaches to the thread that it tells. If that is to
+// be executed step by step it runs alone. base is what runtime.Callers says of its
+// stack.
+func startGo(t *testing.T, alone bool, path string, args ...string) (p *tracee, base []uint64) {
 	t.Helper()
 	runtime.LockOSThread()
 	command := exec.Command(path, args...)
@@ -88,8 +89,12 @@ func startGo(t *testing.T, path string, args ...string) (p *tracee, base []uint6
 	}
 	p = &tracee{t: t, pid: tid, tables: make(map[string]*Table), files: make(map[string]*objfile.File)}
 	p.attach()
-	threads := append(stopOthers(t, command.Process.Pid, tid), tid)
-	t.Cleanup(func() { // the tracer has to take note of their end
+	var threads []int
+	if alone {
+		threads = stopOthers(t, command.Process.Pid, tid)
+	}
+	threads = append(threads, tid) // last: the first thread of a process ends after all others
+	t.Cleanup(func() {             // the tracer has to take note of their end
 		command.Process.Kill()
 		for _, tid := range threads {
 			syscall.Wait4(tid, nil, syscall.WALL, nil)
@@ -161,7 +166,7 @@ func (g *goCalls) follow(p *tracee, before, after Registers) {
 
 func walkGo(t *testing.T, path string) {
 	t.Helper()
-	p, base := startGo(t, path)
+	p, base := startGo(t, true, path)
 	systemstack := p.function(path, "runtime.systemstack")
 	v := stepGo(p, path, 60000, base, func(at uint64, want []uint64) (kinds []string) {
 		if slices.ContainsFunc(want, systemstack.contains) {
@@ -212,6 +217,19 @@ func (e goExceptions) apply(addr uint64, stack []uint64) (kept []uint64) {
 	return kept
 }
 
+// clockReader counts visits of instructions of the vDSO. It reads the clock anew when
+// that has gone on meanwhile, which never ends if every instruction takes long.
+type clockReader map[uint64]int
+
+// stuck says that a walk from addr should be left out to get on.
+func (c clockReader) stuck(p *tracee, addr uint64) bool {
+	if m := p.mapping(addr); m == nil || m.path != "[vdso]" {
+		return false
+	}
+	c[addr]++
+	return c[addr] > 10
+}
+
 // goVerdict counts walks.
 type goVerdict struct {
 	// cut are walks that stop short and say so.
@@ -228,12 +246,13 @@ func stepGo(p *tracee, path string, walks int, base []uint64, kinds func(at uint
 	elsewhere := []code{p.function(path, "runtime.morestack"), p.function(path, "runtime.mcall")}
 	v := goVerdict{kinds: make(map[string]int)}
 	reported := make(map[uint64]bool)
+	clock := make(clockReader)
 	var signal syscall.Signal
 	for before := p.registers(); v.walks < walks; {
 		for _, c := range elsewhere {
 			g.lost = g.lost || c.contains(before.IP)
 		}
-		if !g.lost && !exceptions.unknown.contains(before.IP) {
+		if !g.lost && !exceptions.unknown.contains(before.IP) && !clock.stuck(p, before.IP) {
 			v.walks++
 			addrs, stop := p.walk(200)
 			want := append(g.calls.addresses(), base...)

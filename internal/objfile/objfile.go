@@ -75,6 +75,8 @@ type File struct {
 	Machine elf.Machine
 	// Entry is the address at which a process starts, 0 for none.
 	Entry uint64
+	// EHFrameHeader is the address of .eh_frame_hdr (PT_GNU_EH_FRAME), 0 for none.
+	EHFrameHeader uint64
 	// Segments holds the PT_LOAD program headers in the file's order.
 	Segments []Segment
 	Sections []Section
@@ -137,6 +139,8 @@ func (f *File) readSegments(h []byte, digest hash.Hash) error {
 				return fmt.Errorf("segment %d wraps around", i)
 			}
 			f.Segments = append(f.Segments, s)
+		case elf.PT_GNU_EH_FRAME:
+			f.EHFrameHeader = s.Address
 		case elf.PT_NOTE:
 			align := binary.LittleEndian.Uint64(p[48:])
 			f.notes = append(f.notes, noteRange{s.Offset, s.FileSize, align})

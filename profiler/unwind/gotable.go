@@ -53,11 +53,9 @@ func goLayoutOf(magic uint32) (goLayout, bool) {
 
 // openGo returns nil if the file has no Go table, or none that is understood.
 func openGo(f *objfile.File, a *arch) (source, error) {
-	s, ok := f.Section(".gopclntab")
+	s, ok := f.GoTable()
 	if !ok {
-		if s, ok = f.Section(".data.rel.ro.gopclntab"); !ok {
-			return nil, nil
-		}
+		return nil, nil
 	}
 	w, err := newWindow(f, s)
 	if err != nil {
@@ -80,7 +78,9 @@ func openGo(f *objfile.File, a *arch) (source, error) {
 		return nil, err
 	}
 	if g.text = text; text == 0 || !f.Executable(text+first.start) {
-		g.text, err = goText(f, s.Address, first.start, last.start)
+		var m objfile.GoModule
+		m, err = f.FindGoModule(s.Address, first.start, last.start)
+		g.text = m.Text
 	}
 	if err != nil || g.text == 0 {
 		return nil, err

@@ -19,7 +19,7 @@
 // The start of the text stood in the table's header up to Go 1.25, where a
 // position-independent program holds a relocation or zero; since 1.26 it does
 // not stand there at all. It is therefore taken from the runtime's moduledata,
-// see module.go. The address of the .text section is not it: with cgo and an
+// see objfile.GoModule. The address of the .text section is not it: with cgo and an
 // external linker, C code comes first.
 //
 // Sources: cmd/link/internal/ld/pcln.go, runtime/symtab.go, and debug/gosym of
@@ -77,8 +77,8 @@ type Table struct {
 	// Offsets in the section. File names and lines need all of them.
 	names, units, files, values, functions, functab uint64
 
-	// module tells where text and inline trees lie; text is 0 before Go 1.18.
-	module
+	// text and inlineTrees are those of the objfile.GoModule; 0 before Go 1.18.
+	text, inlineTrees uint64
 	// index holds the address of every indexStep-th function, end the first
 	// address behind the last one.
 	index []uint64
@@ -87,11 +87,9 @@ type Table struct {
 
 // Open reads the table's header and builds the index.
 func Open(f *objfile.File) (*Table, error) {
-	s, ok := f.Section(".gopclntab")
+	s, ok := f.GoTable()
 	if !ok {
-		if s, ok = f.Section(".data.rel.ro.gopclntab"); !ok {
-			return nil, ErrNoTable
-		}
+		return nil, ErrNoTable
 	}
 	t := &Table{file: f, section: f.Reader(s)}
 	headerText, err := t.readHeader()
@@ -105,10 +103,11 @@ func Open(f *objfile.File) (*Table, error) {
 	if t.version < go118 {
 		return t, nil
 	}
-	t.module, err = findModule(f, s.Address, first, t.end)
+	m, err := f.FindGoModule(s.Address, first, t.end)
 	if err != nil {
 		return nil, err
 	}
+	t.text, t.inlineTrees = m.Text, m.InlineTrees
 	if t.text == 0 && f.Executable(headerText+first) && headerText != 0 {
 		t.text = headerText
 	}

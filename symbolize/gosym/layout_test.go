@@ -18,6 +18,14 @@ import (
 	"github.com/fleetprof/fleetprof/internal/objfile"
 )
 
+// Offsets in runtime.moduledata and its size, in bytes, as the linker writes it.
+const (
+	moduleMinPC = 160
+	moduleMaxPC = 168
+	moduleText  = 176
+	moduleBytes = 328
+)
+
 // elfWith makes an ELF file with one executable segment at textAddr, the table
 // as its section .gopclntab, and a .noptrdata section, both loaded behind it.
 func elfWith(table []byte, module func(tableAddr uint64) []byte) []byte {

@@ -30,6 +30,7 @@ const (
 	chainProgWalkOn          = "walk_on"
 	chainVarCgroupSubsys     = "cgroup_subsys"
 	chainVarEmitCounter      = "emit_counter"
+	chainVarEmitLimit        = "emit_limit"
 	chainVarEmitMapping      = "emit_mapping"
 	chainVarEmitProcess      = "emit_process"
 	chainVarEmitRecordKind   = "emit_record_kind"
@@ -114,6 +115,7 @@ type chainMapSpecs struct {
 type chainVariableSpecs struct {
 	CgroupSubsys     *ebpf.VariableSpec `ebpf:"cgroup_subsys"`
 	EmitCounter      *ebpf.VariableSpec `ebpf:"emit_counter"`
+	EmitLimit        *ebpf.VariableSpec `ebpf:"emit_limit"`
 	EmitMapping      *ebpf.VariableSpec `ebpf:"emit_mapping"`
 	EmitProcess      *ebpf.VariableSpec `ebpf:"emit_process"`
 	EmitRecordKind   *ebpf.VariableSpec `ebpf:"emit_record_kind"`
@@ -181,6 +183,7 @@ func (m *chainMaps) Close() error {
 type chainVariables struct {
 	CgroupSubsys     *ebpf.Variable `ebpf:"cgroup_subsys"`
 	EmitCounter      *ebpf.Variable `ebpf:"emit_counter"`
+	EmitLimit        *ebpf.Variable `ebpf:"emit_limit"`
 	EmitMapping      *ebpf.Variable `ebpf:"emit_mapping"`
 	EmitProcess      *ebpf.Variable `ebpf:"emit_process"`
 	EmitRecordKind   *ebpf.Variable `ebpf:"emit_record_kind"`

@@ -14,9 +14,17 @@
 /* What bpf_get_stack() gives at most: sysctl kernel.perf_event_max_stack. */
 #define MAX_KERNEL_FRAMES 127
 
-/* A deeper user stack is cut and says so (STOP_DEPTH). The chain of tail calls
- * on kernels without bpf_loop() ends sooner, see sampler.bpf.c. */
-#define MAX_USER_FRAMES 1024
+/* Limits that both sides know. */
+enum limit {
+	/* A deeper user stack is cut and says so (STOP_DEPTH). The chain of tail
+	 * calls on kernels without bpf_loop() ends sooner, see sampler.bpf.c. */
+	MAX_USER_FRAMES = 1024,
+	LINK_WORDS = 3, /* of a link, see below */
+	/* How many segments there can be. Number 0 stays SEGMENT_NONE. */
+	SEGMENTS = 8192,
+	LISTS = 16, /* blocks of lists of mappings */
+	PROCESSES = 16384,
+};
 
 /*
  * The ring: from the kernel side to Go.
@@ -129,8 +137,7 @@ _Static_assert(sizeof(struct stack_piece) == 24, "struct stack_piece is part of 
  * they point to comes with the tick: an address and the two words there, that is
  * the next frame pointer and a return address.
  */
-#define LINK_WORDS 3
-#define MAX_LINKS 600
+#define MAX_LINKS 600 /* of LINK_WORDS each */
 
 /*
  * Memory that both sides see: Go writes it, the walk reads it. The unwind tables
@@ -161,9 +168,6 @@ struct segment {
 
 _Static_assert(sizeof(struct segment) == 32, "struct segment is part of the treaty");
 
-/* How many segments there can be. Number 0 stays SEGMENT_NONE. */
-#define SEGMENTS 8192
-
 /* One executable mapping of a process. */
 struct mapping {
 	__u64 start;
@@ -179,7 +183,6 @@ _Static_assert(sizeof(struct mapping) == 32, "struct mapping is part of the trea
  * other in one block, in ascending order. */
 #define LIST_BITS 12
 #define LIST_LENGTH (1 << LIST_BITS)
-#define LISTS 16
 
 /* Where the mappings of a process are, by tgid. They are those of one address
  * space: a process with another mm or exec_id has changed since. */
@@ -191,7 +194,5 @@ struct process {
 };
 
 _Static_assert(sizeof(struct process) == 24, "struct process is part of the treaty");
-
-#define PROCESSES 16384
 
 #endif

@@ -26,9 +26,9 @@ const (
 
 	BlockWords = len(samplerBlock{}.Words)
 	ListLength = len(samplerList{}.Mappings)
-	Lists      = 16
-	Segments   = 8192
-	Processes  = 16384
+	Lists      = int(samplerLimitLISTS)
+	Segments   = int(samplerLimitSEGMENTS)
+	Processes  = int(samplerLimitPROCESSES)
 )
 
 // Memory is the kernel memory that the walk reads its tables from, mapped into

@@ -52,26 +52,27 @@ static __always_inline __u64 stack_address(__u64 saved)
 /* How far below sp the innermost frame record may begin, in bytes. */
 #define FRAME_BELOW_SP 0
 
-static __always_inline void set_registers(struct registers *to, const struct user_abi *from)
-{
-	to->ip = from->ip;
-	to->r[0] = from->ax;
-	to->r[1] = from->dx;
-	to->r[2] = from->cx;
-	to->r[3] = from->bx;
-	to->r[4] = from->si;
-	to->r[5] = from->di;
-	to->r[6] = from->bp;
-	to->r[7] = from->sp;
-	to->r[8] = from->r8;
-	to->r[9] = from->r9;
-	to->r[10] = from->r10;
-	to->r[11] = from->r11;
-	to->r[12] = from->r12;
-	to->r[13] = from->r13;
-	to->r[14] = from->r14;
-	to->r[15] = from->r15;
-}
+/* Copies the registers by DWARF number, from a struct user_abi or signal_context. */
+#define COPY_REGISTERS(to, from)                                                                   \
+	do {                                                                                       \
+		(to)->ip = (from)->ip;                                                             \
+		(to)->r[0] = (from)->ax;                                                           \
+		(to)->r[1] = (from)->dx;                                                           \
+		(to)->r[2] = (from)->cx;                                                           \
+		(to)->r[3] = (from)->bx;                                                           \
+		(to)->r[4] = (from)->si;                                                           \
+		(to)->r[5] = (from)->di;                                                           \
+		(to)->r[6] = (from)->bp;                                                           \
+		(to)->r[7] = (from)->sp;                                                           \
+		(to)->r[8] = (from)->r8;                                                           \
+		(to)->r[9] = (from)->r9;                                                           \
+		(to)->r[10] = (from)->r10;                                                         \
+		(to)->r[11] = (from)->r11;                                                         \
+		(to)->r[12] = (from)->r12;                                                         \
+		(to)->r[13] = (from)->r13;                                                         \
+		(to)->r[14] = (from)->r14;                                                         \
+		(to)->r[15] = (from)->r15;                                                         \
+	} while (0)
 
 /* struct rt_sigframe without pretcode (arch/x86/include/asm/sigframe.h): 40 bytes
  * from sp to the registers of uc_mcontext. */
@@ -81,28 +82,6 @@ struct signal_context {
 	__u64 r8, r9, r10, r11, r12, r13, r14, r15;
 	__u64 di, si, bp, bx, dx, ax, cx, sp, ip;
 };
-
-static __always_inline void set_signal_registers(struct registers *to,
-						 const struct signal_context *from)
-{
-	to->ip = from->ip;
-	to->r[0] = from->ax;
-	to->r[1] = from->dx;
-	to->r[2] = from->cx;
-	to->r[3] = from->bx;
-	to->r[4] = from->si;
-	to->r[5] = from->di;
-	to->r[6] = from->bp;
-	to->r[7] = from->sp;
-	to->r[8] = from->r8;
-	to->r[9] = from->r9;
-	to->r[10] = from->r10;
-	to->r[11] = from->r11;
-	to->r[12] = from->r12;
-	to->r[13] = from->r13;
-	to->r[14] = from->r14;
-	to->r[15] = from->r15;
-}
 
 #elif defined(__TARGET_ARCH_arm64)
 
@@ -155,14 +134,14 @@ static __always_inline __u64 stack_address(__u64 saved)
  */
 #define FRAME_BELOW_SP 8
 
-static __always_inline void set_registers(struct registers *to, const struct user_abi *from)
-{
-#pragma clang loop unroll(full)
-	for (int i = 0; i < 31; i++)
-		to->r[i] = from->regs[i];
-	to->r[REGISTER_SP] = from->sp;
-	to->ip = from->pc;
-}
+/* Copies the registers by DWARF number, from a struct user_abi or signal_context. */
+#define COPY_REGISTERS(to, from)                                                                   \
+	do {                                                                                       \
+		_Pragma("clang loop unroll(full)") for (int i = 0; i < 31; i++)                    \
+			(to)->r[i] = (from)->regs[i];                                              \
+		(to)->r[REGISTER_SP] = (from)->sp;                                                 \
+		(to)->ip = (from)->pc;                                                             \
+	} while (0)
 
 /* struct rt_sigframe (arch/arm64/kernel/signal.c): 128 bytes of siginfo, 176 to
  * uc_mcontext, 8 to its registers. */
@@ -172,16 +151,6 @@ struct signal_context {
 	__u64 regs[31];
 	__u64 sp, pc;
 };
-
-static __always_inline void set_signal_registers(struct registers *to,
-						 const struct signal_context *from)
-{
-#pragma clang loop unroll(full)
-	for (int i = 0; i < 31; i++)
-		to->r[i] = from->regs[i];
-	to->r[REGISTER_SP] = from->sp;
-	to->ip = from->pc;
-}
 
 #endif
 #endif

@@ -22,6 +22,7 @@
 #include "walk.h"
 
 /* Named so that bpf2go emits Go types and constants for them. */
+const enum limit emit_limit __attribute__((unused));
 const enum stop emit_stop __attribute__((unused));
 const enum tick_flag emit_tick_flag __attribute__((unused));
 const enum record_kind emit_record_kind __attribute__((unused));
@@ -96,6 +97,7 @@ struct scratch {
 	__u64 frames[FRAMES + LINK_WORDS];
 	struct registers registers;
 	struct walk walk;
+	__u64 queued;		     /* unread bytes in the ring as the tick begins */
 	__u64 sent_from, sent_bytes; /* the pieces of this tick */
 	struct user_abi saved;
 };
@@ -177,7 +179,7 @@ static __always_inline __u64 saved_registers(struct task_struct *task, struct sc
 			bpf_core_type_size(struct pt_regs);
 	if (bpf_probe_read_kernel(&s->saved, sizeof(s->saved), saved))
 		s->saved = (struct user_abi){};
-	set_registers(&s->registers, &s->saved);
+	COPY_REGISTERS(&s->registers, &s->saved);
 	return mode(&s->saved);
 }
 
@@ -207,7 +209,7 @@ static __always_inline void prepare_walk(struct scratch *s)
 
 	walk_from(w, &s->registers);
 	w->hash = mix(hash_seed, s->tick.tgid);
-	w->may_hand_over = bpf_ringbuf_query(&ring, BPF_RB_AVAIL_DATA) < ring_bytes / 2;
+	w->may_hand_over = s->queued < ring_bytes / 2;
 	w->first = w->count = 0;
 	if (p && p->mm == s->tick.mm && p->exec_id == s->tick.exec_id) {
 		w->first = p->first;
@@ -238,8 +240,7 @@ static __always_inline __u64 wakeup(const struct scratch *s)
 {
 	if (s->tick.flags & TICK_LATE)
 		return BPF_RB_FORCE_WAKEUP;
-	return bpf_ringbuf_query(&ring, BPF_RB_AVAIL_DATA) > ring_bytes / 4 ? BPF_RB_FORCE_WAKEUP :
-									     BPF_RB_NO_WAKEUP;
+	return s->queued > ring_bytes / 4 ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
 }
 
 /* Sends the next piece of the stack. Returns false if there is none, or no room. */
@@ -273,7 +274,7 @@ static __always_inline bool send_piece(struct scratch *s)
 static __always_inline bool send_stack(struct scratch *s)
 {
 	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
-	__u64 most = ring_bytes - bpf_ringbuf_query(&ring, BPF_RB_AVAIL_DATA);
+	__u64 most = ring_bytes - s->queued;
 	__u64 sp = s->registers.r[REGISTER_SP];
 	__u64 end = BPF_CORE_READ(task, mm, start_stack);
 	__u64 page = (sp - FRAME_BELOW_SP) & ~(__u64)(STACK_PIECE - 1);
@@ -506,9 +507,10 @@ int sample(struct user_abi *ctx)
 		.cpu = bpf_get_smp_processor_id(),
 	};
 	bpf_get_current_comm(s->tick.comm, sizeof(s->tick.comm));
+	s->queued = bpf_ringbuf_query(&ring, BPF_RB_AVAIL_DATA);
 
 	if (is_user(mode_now)) {
-		set_registers(&s->registers, ctx);
+		COPY_REGISTERS(&s->registers, ctx);
 		user_stack(ctx, s, mode_now);
 		goto out;
 	}

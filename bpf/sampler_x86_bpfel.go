@@ -34,6 +34,16 @@ const (
 	samplerCounterCOUNTERS                   samplerCounter = 10
 )
 
+type samplerLimit uint32
+
+const (
+	samplerLimitMAX_USER_FRAMES samplerLimit = 1024
+	samplerLimitLINK_WORDS      samplerLimit = 3
+	samplerLimitSEGMENTS        samplerLimit = 8192
+	samplerLimitLISTS           samplerLimit = 16
+	samplerLimitPROCESSES       samplerLimit = 16384
+)
+
 type samplerList struct {
 	_        structs.HostLayout
 	Mappings [4096]struct {
@@ -144,6 +154,7 @@ type samplerScratch struct {
 		ReadAhead     uint64
 		Buffer        [512]uint64
 	}
+	Queued    uint64
 	SentFrom  uint64
 	SentBytes uint64
 	Saved     struct {
@@ -260,6 +271,7 @@ const (
 	samplerProgSample          = "sample"
 	samplerVarCgroupSubsys     = "cgroup_subsys"
 	samplerVarEmitCounter      = "emit_counter"
+	samplerVarEmitLimit        = "emit_limit"
 	samplerVarEmitMapping      = "emit_mapping"
 	samplerVarEmitProcess      = "emit_process"
 	samplerVarEmitRecordKind   = "emit_record_kind"
@@ -341,6 +353,7 @@ type samplerMapSpecs struct {
 type samplerVariableSpecs struct {
 	CgroupSubsys     *ebpf.VariableSpec `ebpf:"cgroup_subsys"`
 	EmitCounter      *ebpf.VariableSpec `ebpf:"emit_counter"`
+	EmitLimit        *ebpf.VariableSpec `ebpf:"emit_limit"`
 	EmitMapping      *ebpf.VariableSpec `ebpf:"emit_mapping"`
 	EmitProcess      *ebpf.VariableSpec `ebpf:"emit_process"`
 	EmitRecordKind   *ebpf.VariableSpec `ebpf:"emit_record_kind"`
@@ -406,6 +419,7 @@ func (m *samplerMaps) Close() error {
 type samplerVariables struct {
 	CgroupSubsys     *ebpf.Variable `ebpf:"cgroup_subsys"`
 	EmitCounter      *ebpf.Variable `ebpf:"emit_counter"`
+	EmitLimit        *ebpf.Variable `ebpf:"emit_limit"`
 	EmitMapping      *ebpf.Variable `ebpf:"emit_mapping"`
 	EmitProcess      *ebpf.Variable `ebpf:"emit_process"`
 	EmitRecordKind   *ebpf.Variable `ebpf:"emit_record_kind"`

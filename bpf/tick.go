@@ -21,6 +21,9 @@ const (
 
 // The treaty's constants under Go names; events.h says what they mean.
 const (
+	MaxUserFrames = int(samplerLimitMAX_USER_FRAMES)
+	LinkWords     = int(samplerLimitLINK_WORDS)
+
 	RecordTick      = uint16(samplerRecordKindRECORD_TICK)
 	RecordRegisters = uint16(samplerRecordKindRECORD_REGISTERS)
 	RecordStack     = uint16(samplerRecordKindRECORD_STACK)

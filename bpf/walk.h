@@ -358,7 +358,7 @@ static __always_inline enum step from_signal(struct walk *w, struct registers *r
 	w->buffered_bytes = 0; /* the buffer is needed for the context */
 	if (bpf_probe_read_user(context, sizeof(*context), (void *)(w->sp + SIGNAL_CONTEXT)))
 		return stopped(w, STOP_FAULT);
-	set_signal_registers(regs, context);
+	COPY_REGISTERS(regs, context);
 	w->ip = regs->ip;
 	w->sp = regs->r[REGISTER_SP];
 	w->fp = regs->r[REGISTER_FP];
@@ -405,9 +405,8 @@ static __always_inline bool resume_goroutine(struct walk *w, __u64 m, __u64 g, _
 	__u64 of, sched[2], fp;
 
 	_Static_assert(GO_G_SCHED_PC == GO_G_SCHED_SP + 8, "they are read at once");
-	if (bpf_probe_read_user(&of, 8, (void *)(g + GO_G_M)) || of != m ||
-	    bpf_probe_read_user(sched, 16, (void *)(g + GO_G_SCHED_SP)) ||
-	    bpf_probe_read_user(&fp, 8, (void *)(g + sched_fp)))
+	if (!peek(&of, 8, g + GO_G_M) || of != m || !peek(sched, 16, g + GO_G_SCHED_SP) ||
+	    !peek(&fp, 8, g + sched_fp))
 		return false;
 	w->sp = sched[0];
 	w->fp = fp;
@@ -425,9 +424,8 @@ static __always_inline enum step to_goroutine(struct walk *w, const struct regis
 
 	if (w->exact)
 		return stopped(w, STOP_UNSUPPORTED); /* it may not have changed the stack yet */
-	if (bpf_probe_read_user(&m, 8, (void *)(g0 + GO_G_M)) ||
-	    bpf_probe_read_user(&of, 8, (void *)m) ||
-	    bpf_probe_read_user(curg, 16, (void *)(m + GO_M_CURG)))
+	if (!peek(&m, 8, g0 + GO_G_M) || !peek(&of, 8, m + GO_M_G0) ||
+	    !peek(curg, 16, m + GO_M_CURG))
 		return stopped(w, STOP_FAULT);
 	if (of != g0)
 		return stopped(w, STOP_UNSUPPORTED);

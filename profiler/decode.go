@@ -46,7 +46,7 @@ func (s *lateStack) word(addr uint64) (uint64, bool) {
 // treaty.
 func (s *lateStack) addLinks(words []uint64) {
 	s.links = make(map[uint64]uint64, len(words))
-	for ; len(words) >= 3; words = words[3:] {
+	for ; len(words) >= bpf.LinkWords; words = words[bpf.LinkWords:] {
 		s.links[words[0]] = words[1]
 		s.links[words[0]+8] = words[2]
 	}

@@ -155,7 +155,7 @@ func (p *goldenProcess) walk(r unwind.Registers, word func(uint64) (uint64, bool
 			}
 			return nil, 0, sample.StopNone
 		},
-	}, r, maxFrames)
+	}, r, bpf.MaxUserFrames)
 	return w
 }
 

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/fleetprof/fleetprof/bpf"
 	"github.com/fleetprof/fleetprof/profiler/unwind"
 	"github.com/fleetprof/fleetprof/sample"
 )
@@ -64,7 +65,7 @@ func readRecording(t testing.TB, name, arch string) *goldenCase {
 			t.Fatalf("%s: %s: %v", c.dir, line, err)
 		}
 	}
-	c.truth = c.truth[:min(len(c.truth), maxFrames)]
+	c.truth = c.truth[:min(len(c.truth), bpf.MaxUserFrames)]
 	var err error
 	if c.program, err = elf.NewFile(bytes.NewReader(c.file(t, "program"))); err != nil {
 		t.Fatal(err)

@@ -11,8 +11,6 @@ import (
 )
 
 const (
-	// maxFrames is the limit of frames of a walk, as that of the kernel side.
-	maxFrames = 1024
 	// lateFor is how long a stack waits for unwind tables, in nanoseconds.
 	lateFor = 3e9
 	// maxLateBytes bounds the packed memory of the stacks that wait.
@@ -61,7 +59,7 @@ func (w *walker) walk(t *tick, proc *process) (done bool) {
 			}
 			return nil, 0, sample.StopNone
 		},
-	}, t.late.registers, maxFrames)
+	}, t.late.registers, bpf.MaxUserFrames)
 	t.User, t.Stop = frames, stop
 	if missing != nil {
 		w.want(missing, t, proc)

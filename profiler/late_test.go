@@ -149,3 +149,27 @@ func TestLateStackAgainstItsMappings(t *testing.T) {
 		}
 	}
 }
+
+// A process that executes a program and is sampled before the next look is known
+// to the kernel side from then on, by its new address space.
+func TestProgramIsListedWithItsFirstTick(t *testing.T) {
+	p, _ := newReplay(t)
+	kernel := p.lists.kernel.(kernelProcesses)
+	w := newLateWorld(t)
+	for exec := uint64(1); exec <= 2; exec++ {
+		late := w.tick(t, 0)
+		late.Time, late.space = 10*exec+5, addressSpace{mm: 7, execID: exec}
+		p.events = []event{{kind: eventExec, time: 10 * exec, pid: 1}, mapped(10*exec+1, 1, "/bin/program")}
+		p.ticks = []tick{late}
+		p.replay(10*exec + 9)
+		p.keepTables()
+		if got := kernel[1]; got.Mm != 7 || got.ExecId != exec || got.Count != 1 {
+			t.Errorf("after execution %d the kernel side has %+v", exec, got)
+		}
+	}
+	p.events = []event{{kind: eventFork, time: 30, pid: 1, parent: 99}}
+	p.replay(30)
+	if _, known := kernel[1]; known {
+		t.Error("the kernel side knows a process by another one's number")
+	}
+}

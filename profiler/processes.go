@@ -59,8 +59,8 @@ type processes struct {
 	now     func() uint64 // CLOCK_MONOTONIC
 	byPID   map[uint32]*process
 	stats   *stats
-	// changed and ended are the processes whose regions the kernel side has and
-	// must be given anew, or forget.
+	// changed and ended are the processes whose regions the kernel side may have,
+	// and must be given anew, or forget. Whoever does so empties them.
 	changed, ended []uint32
 }
 

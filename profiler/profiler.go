@@ -214,14 +214,11 @@ func (p *Profiler) Run(ctx context.Context) error {
 // keepTables gives the kernel side what it asked for.
 func (p *Profiler) keepTables() {
 	for _, pid := range p.processes.changed {
-		if proc := p.processes.byPID[pid]; proc != nil {
+		if proc := p.processes.byPID[pid]; proc != nil && proc.listed != (addressSpace{}) {
 			p.list(pid, proc, proc.listed)
 		}
 	}
-	for _, pid := range p.processes.ended {
-		p.lists.remove(pid)
-	}
-	p.processes.changed, p.processes.ended = p.processes.changed[:0], p.processes.ended[:0]
+	p.processes.changed = p.processes.changed[:0]
 	p.lists.poll()
 	settled := p.tables.settled
 	p.tables.poll(p.epoch)
@@ -240,9 +237,8 @@ func (p *Profiler) finishLate() {
 }
 
 // poll reads the ring until pollEvery has passed, or lateEvery since a late tick,
-// then the side-band. What
-// happened before the horizon is then in hand: it lies before the first look
-// into any ring of events.
+// then the side-band. What happened before the horizon is then in hand: it lies
+// before the first look into any ring of events.
 func (p *Profiler) poll() (horizon uint64, err error) {
 	deadline := time.Now().Add(pollEvery)
 	p.ring.SetDeadline(deadline)
@@ -336,6 +332,16 @@ func (p *Profiler) replay(horizon uint64) {
 func (p *Profiler) apply(e event) {
 	p.stats.events.Inc()
 	p.processes.apply(e)
+	p.unlistEnded()
+}
+
+// unlistEnded makes the kernel side forget the processes that have ended, before a
+// tick of another one with the same number is looked at.
+func (p *Profiler) unlistEnded() {
+	for _, pid := range p.processes.ended {
+		p.lists.remove(pid)
+	}
+	p.processes.ended = p.processes.ended[:0]
 }
 
 // take finds the process of a tick and hands the tick on, at once or when its
@@ -387,6 +393,7 @@ func (p *Profiler) keepHouse() {
 		p.log.Error("cannot follow CPUs", "error", err)
 	}
 	p.processes.forget(monotonic())
+	p.unlistEnded()
 	p.stats.onlineCPUs.Set(float64(len(p.cpus.byNo)))
 	p.stats.processes.Set(float64(len(p.processes.byPID)))
 	p.stats.objects.Set(float64(p.processes.objects.count()))

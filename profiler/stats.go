@@ -18,17 +18,25 @@ type stats struct {
 	processes, objects, onlineCPUs prometheus.Gauge
 }
 
-func newStats(reg prometheus.Registerer) *stats {
-	counter := func(name, help string) prometheus.Counter {
-		c := prometheus.NewCounter(prometheus.CounterOpts{Name: "fleetprof_profiler_" + name, Help: help})
+// registering gives functions that make metrics whose names begin with a prefix.
+func registering(reg prometheus.Registerer, prefix string) (
+	counter func(name, help string) prometheus.Counter, gauge func(name, help string) prometheus.Gauge,
+) {
+	counter = func(name, help string) prometheus.Counter {
+		c := prometheus.NewCounter(prometheus.CounterOpts{Name: prefix + name, Help: help})
 		reg.MustRegister(c)
 		return c
 	}
-	gauge := func(name, help string) prometheus.Gauge {
-		g := prometheus.NewGauge(prometheus.GaugeOpts{Name: "fleetprof_profiler_" + name, Help: help})
+	gauge = func(name, help string) prometheus.Gauge {
+		g := prometheus.NewGauge(prometheus.GaugeOpts{Name: prefix + name, Help: help})
 		reg.MustRegister(g)
 		return g
 	}
+	return counter, gauge
+}
+
+func newStats(reg prometheus.Registerer) *stats {
+	counter, gauge := registering(reg, "fleetprof_profiler_")
 	s := &stats{
 		samples:          counter("samples_total", "Samples handed on."),
 		badRecords:       counter("bad_records_total", "Records of the ring that did not keep the treaty."),

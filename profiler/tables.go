@@ -319,16 +319,7 @@ type tableStats struct {
 }
 
 func newTableStats(reg prometheus.Registerer) *tableStats {
-	counter := func(name, help string) prometheus.Counter {
-		c := prometheus.NewCounter(prometheus.CounterOpts{Name: "fleetprof_unwind_" + name, Help: help})
-		reg.MustRegister(c)
-		return c
-	}
-	gauge := func(name, help string) prometheus.Gauge {
-		g := prometheus.NewGauge(prometheus.GaugeOpts{Name: "fleetprof_unwind_" + name, Help: help})
-		reg.MustRegister(g)
-		return g
-	}
+	counter, gauge := registering(reg, "fleetprof_unwind_")
 	s := &tableStats{
 		queueFull:         counter("queue_full_total", "Tables asked for while too many others were to be built; asked for again with the next sample."),
 		evictions:         counter("evictions_total", "Tables that gave way to others."),

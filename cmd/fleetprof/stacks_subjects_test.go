@@ -55,8 +55,8 @@ func subjectGroups() []subjectGroup {
 			{name: "openssl-sha256", complete: longLived, silent: true, perf: true, run: "openssl speed -seconds 10 sha256"},
 			{name: "openssl-rsa", complete: longLived, silent: true, perf: true, run: "openssl speed -seconds 30 rsa2048"},
 			{name: "python3", complete: longLived, perf: true, run: "python3 calls.py"},
-			{name: "node-compiled", complete: longLived, optional: "node", run: "node --no-turbo-inlining calls.js"},
-			{name: "node-jitless", complete: longLived, optional: "node", run: "node --jitless calls.js"},
+			{name: "node-compiled", complete: longLived, run: "node --no-turbo-inlining calls.js"},
+			{name: "node-jitless", complete: longLived, run: "node --jitless calls.js"},
 		}},
 		{"brief", []subject{
 			compiled("fork", "gcc", "fork.c"),

@@ -11,6 +11,14 @@ const (
 	LabelPID        = "process_pid"
 	LabelThread     = "thread_name"
 	LabelContainer  = "container_id"
+
+	LabelAttribution = "request_attribution"
+	LabelSource      = "request_attribution_source"
+	LabelHTTPMethod  = "http_request_method"
+	LabelHTTPRoute   = "http_route"
+	LabelURLTemplate = "url_template"
+	LabelRPCMethod   = "rpc_method"
+	LabelRPCSystem   = "rpc_system_name"
 )
 
 // Labels are what a window groups by. It is comparable; an empty field means
@@ -18,15 +26,71 @@ const (
 // all samples of an agent and is added when a window is encoded.
 type Labels struct {
 	Executable, PID, Thread, Container string
+	Handler
 }
 
-// Each calls f for every label that is present, in a fixed order.
+// Handler is the request a sample served, and how sure that is.
+type Handler struct {
+	// Attribution is how certain the rest is; empty if nobody looked.
+	Attribution Attribution
+	// Source is what the certainty rests on; empty without a handler.
+	Source Source
+	// HTTPMethod is the request's, such as GET.
+	HTTPMethod string
+	// HTTPRoute is the framework's own route, never guessed from a path.
+	HTTPRoute string
+	// URLTemplate is the path of the request with what varies taken out.
+	URLTemplate string
+	// RPCMethod is fully qualified: acme.shop.v1.Shop/GetItem. RPCSystem is
+	// the protocol, such as grpc.
+	RPCMethod, RPCSystem string
+}
+
+// Attribution is how certain it is which request a sample served. Every sample
+// has exactly one, so the parts add up to the whole.
+type Attribution string
+
+const (
+	// Exact: the program published it, it was read from the program's memory at
+	// the tick, or the executing thread was busy with one request only.
+	Exact Attribution = "exact"
+	// Inferred: it follows from who answered the request, or from who started
+	// the goroutine.
+	Inferred Attribution = "inferred"
+	// Ambiguous: one of several requests, or perhaps of none. There is no pick.
+	Ambiguous Attribution = "ambiguous"
+	// Unattributed: no request is known.
+	Unattributed Attribution = "unattributed"
+	// Runtime: the scheduler, garbage collector or compiler of the program.
+	Runtime Attribution = "runtime"
+)
+
+// Source is the kind of evidence for a request, the strongest first.
+type Source string
+
+const (
+	SourceLabel     Source = "label"     // published by the program
+	SourceUprobe    Source = "uprobe"    // the program's memory, found by a probe
+	SourceGoroutine Source = "goroutine" // the program's memory, found from its goroutine
+	SourceSocket    Source = "socket"    // what the thread read from its sockets
+	SourceStack     Source = "stack"     // a function of the stack
+	SourceDeferred  Source = "deferred"  // who answered, known afterwards
+)
+
+// Each calls f for every label that is present, ordered by name.
 func (l Labels) Each(f func(name, value string)) {
 	for _, p := range [...][2]string{
 		{LabelContainer, l.Container},
+		{LabelHTTPMethod, l.HTTPMethod},
+		{LabelHTTPRoute, l.HTTPRoute},
 		{LabelExecutable, l.Executable},
 		{LabelPID, l.PID},
+		{LabelAttribution, string(l.Attribution)},
+		{LabelSource, string(l.Source)},
+		{LabelRPCMethod, l.RPCMethod},
+		{LabelRPCSystem, l.RPCSystem},
 		{LabelThread, l.Thread},
+		{LabelURLTemplate, l.URLTemplate},
 	} {
 		if p[1] != "" {
 			f(p[0], p[1])

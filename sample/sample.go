@@ -32,6 +32,10 @@ type Raw struct {
 	KernelCut bool
 	// Stop says why the walk of the user stack ended.
 	Stop Stop
+	// Executor is who executed, and Request what the program's memory told about
+	// what it serves.
+	Executor Executor
+	Request  Request
 }
 
 // Stop is the reason why the walk of a user stack ended. The numbers are part
@@ -176,6 +180,8 @@ type Sample struct {
 	Thread   string
 	CgroupID uint64
 	Stack    Stack
+	Executor Executor
+	Request  Request
 }
 
 // Frame is a named position. One Location gives several frames where the

@@ -11,3 +11,4 @@ package bpf
 
 //go:generate go tool bpf2go -go-package bpf -target amd64,arm64 -cc clang-16 -strip llvm-strip-16 -cflags "-O2 -g -Wall -Werror -mcpu=v3" -output-stem sampler sampler sampler.bpf.c -- -isystem /usr/include/x86_64-linux-gnu
 //go:generate go tool bpf2go -go-package bpf -target amd64,arm64 -cc clang-16 -strip llvm-strip-16 -cflags "-O2 -g -Wall -Werror -mcpu=v3 -DTAIL_CALLS" -no-global-types -output-stem chain chain sampler.bpf.c -- -isystem /usr/include/x86_64-linux-gnu
+//go:generate go tool bpf2go -go-package bpf -target amd64,arm64 -cc clang-16 -strip llvm-strip-16 -cflags "-O2 -g -Wall -Werror -mcpu=v3" -output-stem rpc rpc rpc.bpf.c -- -isystem /usr/include/x86_64-linux-gnu

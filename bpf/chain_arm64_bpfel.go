@@ -19,8 +19,10 @@ const (
 	chainMapBlocks           = "blocks"
 	chainMapCalls            = "calls"
 	chainMapCounters         = "counters"
+	chainMapLayouts          = "layouts"
 	chainMapLists            = "lists"
 	chainMapProcesses        = "processes"
+	chainMapPrograms         = "programs"
 	chainMapRing             = "ring"
 	chainMapScratch          = "scratch"
 	chainMapSegments         = "segments"
@@ -30,9 +32,12 @@ const (
 	chainProgWalkOn          = "walk_on"
 	chainVarCgroupSubsys     = "cgroup_subsys"
 	chainVarEmitCounter      = "emit_counter"
+	chainVarEmitExecutor     = "emit_executor"
+	chainVarEmitLayout       = "emit_layout"
 	chainVarEmitLimit        = "emit_limit"
 	chainVarEmitMapping      = "emit_mapping"
 	chainVarEmitProcess      = "emit_process"
+	chainVarEmitProgram      = "emit_program"
 	chainVarEmitRecordKind   = "emit_record_kind"
 	chainVarEmitRegisters    = "emit_registers"
 	chainVarEmitSegment      = "emit_segment"
@@ -101,8 +106,10 @@ type chainMapSpecs struct {
 	Blocks    *ebpf.MapSpec `ebpf:"blocks"`
 	Calls     *ebpf.MapSpec `ebpf:"calls"`
 	Counters  *ebpf.MapSpec `ebpf:"counters"`
+	Layouts   *ebpf.MapSpec `ebpf:"layouts"`
 	Lists     *ebpf.MapSpec `ebpf:"lists"`
 	Processes *ebpf.MapSpec `ebpf:"processes"`
+	Programs  *ebpf.MapSpec `ebpf:"programs"`
 	Ring      *ebpf.MapSpec `ebpf:"ring"`
 	Scratch   *ebpf.MapSpec `ebpf:"scratch"`
 	Segments  *ebpf.MapSpec `ebpf:"segments"`
@@ -115,9 +122,12 @@ type chainMapSpecs struct {
 type chainVariableSpecs struct {
 	CgroupSubsys     *ebpf.VariableSpec `ebpf:"cgroup_subsys"`
 	EmitCounter      *ebpf.VariableSpec `ebpf:"emit_counter"`
+	EmitExecutor     *ebpf.VariableSpec `ebpf:"emit_executor"`
+	EmitLayout       *ebpf.VariableSpec `ebpf:"emit_layout"`
 	EmitLimit        *ebpf.VariableSpec `ebpf:"emit_limit"`
 	EmitMapping      *ebpf.VariableSpec `ebpf:"emit_mapping"`
 	EmitProcess      *ebpf.VariableSpec `ebpf:"emit_process"`
+	EmitProgram      *ebpf.VariableSpec `ebpf:"emit_program"`
 	EmitRecordKind   *ebpf.VariableSpec `ebpf:"emit_record_kind"`
 	EmitRegisters    *ebpf.VariableSpec `ebpf:"emit_registers"`
 	EmitSegment      *ebpf.VariableSpec `ebpf:"emit_segment"`
@@ -155,8 +165,10 @@ type chainMaps struct {
 	Blocks    *ebpf.Map `ebpf:"blocks"`
 	Calls     *ebpf.Map `ebpf:"calls"`
 	Counters  *ebpf.Map `ebpf:"counters"`
+	Layouts   *ebpf.Map `ebpf:"layouts"`
 	Lists     *ebpf.Map `ebpf:"lists"`
 	Processes *ebpf.Map `ebpf:"processes"`
+	Programs  *ebpf.Map `ebpf:"programs"`
 	Ring      *ebpf.Map `ebpf:"ring"`
 	Scratch   *ebpf.Map `ebpf:"scratch"`
 	Segments  *ebpf.Map `ebpf:"segments"`
@@ -168,8 +180,10 @@ func (m *chainMaps) Close() error {
 		m.Blocks,
 		m.Calls,
 		m.Counters,
+		m.Layouts,
 		m.Lists,
 		m.Processes,
+		m.Programs,
 		m.Ring,
 		m.Scratch,
 		m.Segments,
@@ -183,9 +197,12 @@ func (m *chainMaps) Close() error {
 type chainVariables struct {
 	CgroupSubsys     *ebpf.Variable `ebpf:"cgroup_subsys"`
 	EmitCounter      *ebpf.Variable `ebpf:"emit_counter"`
+	EmitExecutor     *ebpf.Variable `ebpf:"emit_executor"`
+	EmitLayout       *ebpf.Variable `ebpf:"emit_layout"`
 	EmitLimit        *ebpf.Variable `ebpf:"emit_limit"`
 	EmitMapping      *ebpf.Variable `ebpf:"emit_mapping"`
 	EmitProcess      *ebpf.Variable `ebpf:"emit_process"`
+	EmitProgram      *ebpf.Variable `ebpf:"emit_program"`
 	EmitRecordKind   *ebpf.Variable `ebpf:"emit_record_kind"`
 	EmitRegisters    *ebpf.Variable `ebpf:"emit_registers"`
 	EmitSegment      *ebpf.Variable `ebpf:"emit_segment"`

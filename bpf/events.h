@@ -24,6 +24,7 @@ enum limit {
 	SEGMENTS = 8192,
 	LISTS = 16, /* blocks of lists of mappings */
 	PROCESSES = 16384,
+	LAYOUTS = 256, /* of Go programs */
 };
 
 /*
@@ -35,6 +36,7 @@ enum record_kind {
 	RECORD_TICK = 1,
 	RECORD_REGISTERS = 2,
 	RECORD_STACK = 3,
+	RECORD_ACTIVITY = 4, /* in the ring of activities */
 };
 
 /* Why the walk of a user stack ended. sample.Stop is the Go side of it. */
@@ -77,6 +79,14 @@ enum counter {
 	COUNTERS = 10,
 };
 
+/* Who executes: sample.ExecutorKind is the Go side of it. */
+enum executor {
+	EXECUTOR_UNKNOWN = 0,	/* nobody has looked at the program yet, or it cannot be told */
+	EXECUTOR_THREAD = 1,	/* the thread */
+	EXECUTOR_GOROUTINE = 2, /* a goroutine on it */
+	EXECUTOR_RUNTIME = 3,	/* Go's runtime, for no goroutine */
+};
+
 /*
  * One tick on one CPU. kernel_frames + user_frames addresses of 8 bytes each
  * follow in the record, innermost first, kernel before user, unless TICK_KNOWN.
@@ -96,11 +106,14 @@ struct tick {
 	__u32 tgid;
 	__u32 tid;
 	__u32 cpu;
-	__u32 reserved;
+	__u8 executor; /* enum executor */
+	__u8 reserved[3];
+	__u64 goroutine; /* its number, and that of the one that started it */
+	__u64 parent;
 	__u8 comm[COMM_BYTES];
 };
 
-_Static_assert(sizeof(struct tick) == 80, "struct tick is part of the treaty");
+_Static_assert(sizeof(struct tick) == 96, "struct tick is part of the treaty");
 
 /* User registers, by DWARF number: 16 of them on amd64, x0 to x30 and sp on
  * arm64. What there is not is 0. */
@@ -138,6 +151,82 @@ _Static_assert(sizeof(struct stack_piece) == 24, "struct stack_piece is part of 
  * the next frame pointer and a return address.
  */
 #define MAX_LINKS 600 /* of LINK_WORDS each */
+
+/*
+ * The ring of activities: from the kernel side to Go. sample.Activity is the Go
+ * side of it.
+ */
+
+enum activity_kind {
+	ACTIVITY_READ = 1,  /* bytes were read from a stream socket */
+	ACTIVITY_WRITE = 2, /* bytes were written to one */
+	ACTIVITY_CLOSE = 3, /* its last descriptor is closed */
+	ACTIVITY_WAIT = 4,  /* epoll_wait(2) is entered, the first time after other activities */
+};
+
+enum activity_flag {
+	ACTIVITY_NONBLOCKING = 1 << 0, /* O_NONBLOCK */
+};
+
+/* One thing a thread did. The first bytes it moved follow. */
+struct activity {
+	__u16 kind; /* RECORD_ACTIVITY */
+	__u8 what;  /* enum activity_kind */
+	__u8 flags; /* enum activity_flag */
+	__u8 executor; /* enum executor */
+	__u8 reserved;
+	__u16 captured; /* bytes that follow */
+	__u64 time_ns;	/* CLOCK_MONOTONIC */
+	__u64 socket;	/* inode number */
+	__u64 bytes;	/* that the call moved */
+	__u64 goroutine;
+	__u64 parent;
+	__u32 tgid;
+	__u32 tid;
+	__u64 lost; /* activities that found no room before this one */
+};
+
+_Static_assert(sizeof(struct activity) == 64, "struct activity is part of the treaty");
+
+/* Bytes captured: of a request's head, of a response's, and of anything on a
+ * socket that user space watches. */
+enum capture {
+	CAPTURE_REQUEST = 256,
+	CAPTURE_RESPONSE = 32,
+	CAPTURE_WATCHED = 4096,
+};
+
+/*
+ * Which programs processes run: Go writes it, both programs read it.
+ */
+
+/* Where a Go program keeps its goroutines, the same for all processes that run
+ * it. Offsets in bytes. */
+struct layout {
+	__s64 tls;    /* of g from the thread pointer */
+	__u32 m;      /* in g */
+	__u32 curg;   /* in m */
+	__u32 goid;   /* in g */
+	__u32 parent; /* in g; 0: there is none */
+	__u32 generation; /* differs from that of whatever had the number before */
+	__u32 reserved;
+};
+
+_Static_assert(sizeof(struct layout) == 32, "struct layout is part of the treaty");
+
+/* What a process runs. mm and exec_id are those of the address space, as in
+ * struct process. */
+struct program {
+	__u64 mm;
+	__u64 exec_id;
+	__u32 executor; /* enum executor: of what kind, if not the runtime */
+	__u32 layout;	/* its number and generation, for goroutines */
+	__u32 generation;
+	__u32 reserved;
+	__u64 bias; /* from addresses as linked to addresses in the process */
+};
+
+_Static_assert(sizeof(struct program) == 40, "struct program is part of the treaty");
 
 /*
  * Memory that both sides see: Go writes it, the walk reads it. The unwind tables

@@ -35,23 +35,84 @@ struct mm_struct {
 	unsigned long end_code;
 };
 
+struct inode {
+	__u16 i_mode;
+	unsigned long i_ino;
+};
+
+/* Until Linux 6.12. */
+struct file_count {
+	long counter;
+};
+
+struct file {
+	unsigned int f_flags;
+	struct inode *f_inode;
+	void *private_data;
+	struct file_count f_count;
+};
+
+/* From Linux 6.13 on; the flavour is cut off the name. */
+struct file_ref {
+	struct file_count refcnt;
+};
+
+struct file___ref {
+	struct file_ref f_ref;
+};
+
+struct fdtable {
+	unsigned int max_fds;
+	struct file **fd;
+};
+
+struct files_struct {
+	struct fdtable *fdt;
+};
+
+struct socket {
+	short type;
+};
+
+#if defined(__TARGET_ARCH_x86)
+struct thread_struct {
+	unsigned long fsbase;
+};
+#else
+struct thread_uw {
+	unsigned long tp_value;
+};
+
+struct thread_struct {
+	struct thread_uw uw;
+};
+#endif
+
 struct task_struct {
 	unsigned int flags;
 	void *stack;
 	struct mm_struct *mm;
 	__u64 self_exec_id;
 	struct css_set *cgroups;
+	struct files_struct *files;
+	struct thread_struct thread;
 };
 
-/* Only its size is of interest: what it holds is struct user_abi. */
+/* What it begins with is struct user_abi. */
 struct pt_regs {
-	char any;
+	__u64 orig_x0; /* arm64 */
 };
 
 #pragma clang attribute pop
 
 /* include/linux/sched.h; the value has been the same since 3.x. */
 #define PF_KTHREAD 0x00200000
+
+/* include/uapi/linux/stat.h, include/linux/net.h, asm-generic/fcntl.h. */
+#define S_IFMT 00170000
+#define S_IFSOCK 0140000
+#define SOCK_STREAM 1
+#define O_NONBLOCK 00004000
 
 /*
  * A register set in the order of the user ABI (arch/x86/include/uapi/asm/ptrace.h,

@@ -136,9 +136,11 @@ func (s *Sampler) NewReader() (*ringbuf.Reader, error) {
 
 // MapBytes is the kernel memory of all maps, as the kernel accounts for it. From
 // Linux 5.11 to 6.3 it counts nothing for a ring, whose size is then taken.
-func (s *Sampler) MapBytes() (uint64, error) {
+func (s *Sampler) MapBytes() (uint64, error) { return mapBytes(s.maps()) }
+
+func mapBytes(maps []*ebpf.Map) (uint64, error) {
 	var sum uint64
-	for _, m := range s.maps() {
+	for _, m := range maps {
 		info, err := m.Info()
 		if err != nil {
 			return 0, fmt.Errorf("read BPF map info: %w", err)
@@ -154,7 +156,7 @@ func (s *Sampler) MapBytes() (uint64, error) {
 
 func (s *Sampler) maps() []*ebpf.Map {
 	o := &s.objects
-	return []*ebpf.Map{o.Ring, o.Counters, o.Scratch, o.Blocks, o.Segments, o.Lists, o.Processes, o.Sent}
+	return []*ebpf.Map{o.Ring, o.Counters, o.Scratch, o.Blocks, o.Segments, o.Lists, o.Processes, o.Sent, o.Programs, o.Layouts}
 }
 
 // Counters are events since load, summed over CPUs.

@@ -18,6 +18,7 @@
 
 #include "events.h"
 #include "kernel.h"
+#include "executor.h"
 #include "regs.h"
 #include "walk.h"
 
@@ -27,7 +28,10 @@ const enum stop emit_stop __attribute__((unused));
 const enum tick_flag emit_tick_flag __attribute__((unused));
 const enum record_kind emit_record_kind __attribute__((unused));
 const enum counter emit_counter __attribute__((unused));
+const enum executor emit_executor __attribute__((unused));
 const struct tick emit_tick __attribute__((unused));
+const struct layout emit_layout __attribute__((unused));
+const struct program emit_program __attribute__((unused));
 const struct registers emit_registers __attribute__((unused));
 const struct stack_piece emit_stack_piece __attribute__((unused));
 const enum segment_state emit_segment_state __attribute__((unused));
@@ -486,6 +490,7 @@ int sample(struct user_abi *ctx)
 	__u64 pid_tgid = bpf_get_current_pid_tgid();
 	struct scratch *s = my_scratch();
 	__u64 mode_now = mode(ctx);
+	struct who who;
 
 	if (pid_tgid == 0)
 		return 0; /* idle: hardware counters know no exclude_idle */
@@ -507,6 +512,10 @@ int sample(struct user_abi *ctx)
 		.cpu = bpf_get_smp_processor_id(),
 	};
 	bpf_get_current_comm(s->tick.comm, sizeof(s->tick.comm));
+	find_executor(task, s->tick.tgid, s->tick.mm, s->tick.exec_id, &who);
+	s->tick.executor = who.executor;
+	s->tick.goroutine = who.goroutine;
+	s->tick.parent = who.parent;
 	s->queued = bpf_ringbuf_query(&ring, BPF_RB_AVAIL_DATA);
 
 	if (is_user(mode_now)) {

@@ -34,6 +34,26 @@ const (
 	samplerCounterCOUNTERS                   samplerCounter = 10
 )
 
+type samplerExecutor uint32
+
+const (
+	samplerExecutorEXECUTOR_UNKNOWN   samplerExecutor = 0
+	samplerExecutorEXECUTOR_THREAD    samplerExecutor = 1
+	samplerExecutorEXECUTOR_GOROUTINE samplerExecutor = 2
+	samplerExecutorEXECUTOR_RUNTIME   samplerExecutor = 3
+)
+
+type samplerLayout struct {
+	_          structs.HostLayout
+	Tls        int64
+	M          uint32
+	Curg       uint32
+	Goid       uint32
+	Parent     uint32
+	Generation uint32
+	Reserved   uint32
+}
+
 type samplerLimit uint32
 
 const (
@@ -42,6 +62,7 @@ const (
 	samplerLimitSEGMENTS        samplerLimit = 8192
 	samplerLimitLISTS           samplerLimit = 16
 	samplerLimitPROCESSES       samplerLimit = 16384
+	samplerLimitLAYOUTS         samplerLimit = 256
 )
 
 type samplerList struct {
@@ -73,12 +94,24 @@ type samplerProcess struct {
 	Count  uint32
 }
 
+type samplerProgram struct {
+	_          structs.HostLayout
+	Mm         uint64
+	ExecId     uint64
+	Executor   uint32
+	Layout     uint32
+	Generation uint32
+	Reserved   uint32
+	Bias       uint64
+}
+
 type samplerRecordKind uint32
 
 const (
 	samplerRecordKindRECORD_TICK      samplerRecordKind = 1
 	samplerRecordKindRECORD_REGISTERS samplerRecordKind = 2
 	samplerRecordKindRECORD_STACK     samplerRecordKind = 3
+	samplerRecordKindRECORD_ACTIVITY  samplerRecordKind = 4
 )
 
 type samplerRegisters struct {
@@ -108,7 +141,10 @@ type samplerScratch struct {
 		Tgid         uint32
 		Tid          uint32
 		Cpu          uint32
-		Reserved     uint32
+		Executor     uint8
+		Reserved     [3]uint8
+		Goroutine    uint64
+		Parent       uint64
 		Comm         [16]uint8
 	}
 	Frames    [2051]uint64
@@ -243,7 +279,10 @@ type samplerTick struct {
 	Tgid         uint32
 	Tid          uint32
 	Cpu          uint32
-	Reserved     uint32
+	Executor     uint8
+	Reserved     [3]uint8
+	Goroutine    uint64
+	Parent       uint64
 	Comm         [16]uint8
 }
 
@@ -262,8 +301,10 @@ const (
 const (
 	samplerMapBlocks           = "blocks"
 	samplerMapCounters         = "counters"
+	samplerMapLayouts          = "layouts"
 	samplerMapLists            = "lists"
 	samplerMapProcesses        = "processes"
+	samplerMapPrograms         = "programs"
 	samplerMapRing             = "ring"
 	samplerMapScratch          = "scratch"
 	samplerMapSegments         = "segments"
@@ -271,9 +312,12 @@ const (
 	samplerProgSample          = "sample"
 	samplerVarCgroupSubsys     = "cgroup_subsys"
 	samplerVarEmitCounter      = "emit_counter"
+	samplerVarEmitExecutor     = "emit_executor"
+	samplerVarEmitLayout       = "emit_layout"
 	samplerVarEmitLimit        = "emit_limit"
 	samplerVarEmitMapping      = "emit_mapping"
 	samplerVarEmitProcess      = "emit_process"
+	samplerVarEmitProgram      = "emit_program"
 	samplerVarEmitRecordKind   = "emit_record_kind"
 	samplerVarEmitRegisters    = "emit_registers"
 	samplerVarEmitSegment      = "emit_segment"
@@ -339,8 +383,10 @@ type samplerProgramSpecs struct {
 type samplerMapSpecs struct {
 	Blocks    *ebpf.MapSpec `ebpf:"blocks"`
 	Counters  *ebpf.MapSpec `ebpf:"counters"`
+	Layouts   *ebpf.MapSpec `ebpf:"layouts"`
 	Lists     *ebpf.MapSpec `ebpf:"lists"`
 	Processes *ebpf.MapSpec `ebpf:"processes"`
+	Programs  *ebpf.MapSpec `ebpf:"programs"`
 	Ring      *ebpf.MapSpec `ebpf:"ring"`
 	Scratch   *ebpf.MapSpec `ebpf:"scratch"`
 	Segments  *ebpf.MapSpec `ebpf:"segments"`
@@ -353,9 +399,12 @@ type samplerMapSpecs struct {
 type samplerVariableSpecs struct {
 	CgroupSubsys     *ebpf.VariableSpec `ebpf:"cgroup_subsys"`
 	EmitCounter      *ebpf.VariableSpec `ebpf:"emit_counter"`
+	EmitExecutor     *ebpf.VariableSpec `ebpf:"emit_executor"`
+	EmitLayout       *ebpf.VariableSpec `ebpf:"emit_layout"`
 	EmitLimit        *ebpf.VariableSpec `ebpf:"emit_limit"`
 	EmitMapping      *ebpf.VariableSpec `ebpf:"emit_mapping"`
 	EmitProcess      *ebpf.VariableSpec `ebpf:"emit_process"`
+	EmitProgram      *ebpf.VariableSpec `ebpf:"emit_program"`
 	EmitRecordKind   *ebpf.VariableSpec `ebpf:"emit_record_kind"`
 	EmitRegisters    *ebpf.VariableSpec `ebpf:"emit_registers"`
 	EmitSegment      *ebpf.VariableSpec `ebpf:"emit_segment"`
@@ -392,8 +441,10 @@ func (o *samplerObjects) Close() error {
 type samplerMaps struct {
 	Blocks    *ebpf.Map `ebpf:"blocks"`
 	Counters  *ebpf.Map `ebpf:"counters"`
+	Layouts   *ebpf.Map `ebpf:"layouts"`
 	Lists     *ebpf.Map `ebpf:"lists"`
 	Processes *ebpf.Map `ebpf:"processes"`
+	Programs  *ebpf.Map `ebpf:"programs"`
 	Ring      *ebpf.Map `ebpf:"ring"`
 	Scratch   *ebpf.Map `ebpf:"scratch"`
 	Segments  *ebpf.Map `ebpf:"segments"`
@@ -404,8 +455,10 @@ func (m *samplerMaps) Close() error {
 	return _SamplerClose(
 		m.Blocks,
 		m.Counters,
+		m.Layouts,
 		m.Lists,
 		m.Processes,
+		m.Programs,
 		m.Ring,
 		m.Scratch,
 		m.Segments,
@@ -419,9 +472,12 @@ func (m *samplerMaps) Close() error {
 type samplerVariables struct {
 	CgroupSubsys     *ebpf.Variable `ebpf:"cgroup_subsys"`
 	EmitCounter      *ebpf.Variable `ebpf:"emit_counter"`
+	EmitExecutor     *ebpf.Variable `ebpf:"emit_executor"`
+	EmitLayout       *ebpf.Variable `ebpf:"emit_layout"`
 	EmitLimit        *ebpf.Variable `ebpf:"emit_limit"`
 	EmitMapping      *ebpf.Variable `ebpf:"emit_mapping"`
 	EmitProcess      *ebpf.Variable `ebpf:"emit_process"`
+	EmitProgram      *ebpf.Variable `ebpf:"emit_program"`
 	EmitRecordKind   *ebpf.Variable `ebpf:"emit_record_kind"`
 	EmitRegisters    *ebpf.Variable `ebpf:"emit_registers"`
 	EmitSegment      *ebpf.Variable `ebpf:"emit_segment"`

@@ -12,11 +12,12 @@ type (
 	StackPiece = samplerStackPiece
 )
 
-// The sizes of the records in the ring.
+// The sizes of the records in the rings.
 const (
 	TickBytes       = int(unsafe.Sizeof(Tick{}))
 	RegistersBytes  = int(unsafe.Sizeof(Registers{}))
 	StackPieceBytes = int(unsafe.Sizeof(StackPiece{}))
+	ActivityBytes   = int(unsafe.Sizeof(Activity{}))
 )
 
 // The treaty's constants under Go names; events.h says what they mean.

@@ -26,7 +26,14 @@ func TestLayoutsAreTheObjects(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	rpc, err := loadRpc()
+	if err != nil {
+		t.Fatal(err)
+	}
 	for name, goType := range map[string]reflect.Type{
+		"activity":    reflect.TypeFor[Activity](),
+		"layout":      reflect.TypeFor[Layout](),
+		"program":     reflect.TypeFor[Program](),
 		"tick":        reflect.TypeFor[Tick](),
 		"registers":   reflect.TypeFor[Registers](),
 		"stack_piece": reflect.TypeFor[StackPiece](),
@@ -36,7 +43,11 @@ func TestLayoutsAreTheObjects(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var c *btf.Struct
-			if err := spec.Types.TypeByName(name, &c); err != nil {
+			err := spec.Types.TypeByName(name, &c)
+			if errors.Is(err, btf.ErrNotFound) {
+				err = rpc.Types.TypeByName(name, &c)
+			}
+			if err != nil {
 				t.Fatal(err)
 			}
 			if uintptr(c.Size) != goType.Size() {

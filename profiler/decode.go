@@ -131,6 +131,7 @@ func (d *decoder) tick(record []byte) (tick, error) {
 			Comm:         string(comm),
 			Kernel:       frames[:kernel:kernel],
 			User:         frames[kernel : kernel+user],
+			Executor:     sample.Executor{Kind: sample.ExecutorKind(h.Executor), Goroutine: h.Goroutine, Parent: h.Parent},
 		},
 		space: addressSpace{h.Mm, h.ExecId},
 	}

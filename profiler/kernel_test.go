@@ -33,9 +33,21 @@ import (
 // the kernel refuses for want of a permission, and never for root.
 func newKernelTest(t *testing.T, frequency, ringBytes int) (*Profiler, *recorder) {
 	t.Helper()
+	return openKernelTest(t, frequency, ringBytes, 0)
+}
+
+// newRequestsTest opens a profiler that follows requests.
+func newRequestsTest(t *testing.T) (*Profiler, *recorder) {
+	t.Helper()
+	return openKernelTest(t, 99, 1<<20, 1<<20)
+}
+
+func openKernelTest(t *testing.T, frequency, ringBytes, activityRingBytes int) (*Profiler, *recorder) {
+	t.Helper()
 	got := new(recorder)
 	p, err := New(Options{
 		Frequency: frequency, Event: CPUClock, RingBytes: ringBytes, TableBlocks: 16, CgroupSubsystem: bpf.CgroupV2,
+		ActivityRingBytes: activityRingBytes,
 		Proc: procfs.New("/proc"), Sink: got,
 		Logger:     slog.New(slog.NewTextHandler(t.Output(), nil)),
 		Registerer: prometheus.NewRegistry(),
@@ -97,6 +109,13 @@ var compile = sync.OnceValues(func() (string, error) {
 })
 
 func TestMain(m *testing.M) {
+	if os.Getenv(socketCalls) != "" {
+		if err := callSockets(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	code := m.Run()
 	if binary, err := compile(); err == nil && binary != os.Getenv(readySpin) {
 		os.RemoveAll(filepath.Dir(binary))

@@ -40,6 +40,8 @@ type process struct {
 	// process; zero if it has none. current says that they are these.
 	listed  addressSpace
 	current bool
+	// programmed is the address space for which the kernel side knows who executes.
+	programmed addressSpace
 }
 
 // keepExited is how long a process stays known after its main thread has ended
@@ -244,6 +246,8 @@ func (p *processes) locate(raw *sample.Raw, proc *process, hold func(r *region, 
 		Thread:   raw.Comm,
 		CgroupID: raw.CgroupID,
 		Stack:    make(sample.Stack, 0, len(raw.Kernel)+len(raw.User)+1),
+		Executor: raw.Executor,
+		Request:  raw.Request,
 	}
 	for i, address := range raw.Kernel {
 		s.Stack = append(s.Stack, sample.Location{Object: kernelObject, Offset: callSite(i, address)})

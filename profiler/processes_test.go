@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -32,8 +33,24 @@ func newReplay(t *testing.T) (p *Profiler, got *recorder) {
 		Segments: make([]bpf.Segment, bpf.Segments),
 		Mappings: make([]bpf.Mapping, bpf.Lists*bpf.ListLength),
 	}, make(kernelProcesses))
+	p.programs = newPrograms(make(kernelPrograms), images(p.files, proc), p.log)
 	return p, got
 }
+
+// kernelPrograms is the kernel side's table of what processes run.
+type kernelPrograms map[uint32]bpf.Program
+
+func (k kernelPrograms) SetProgram(pid uint32, p bpf.Program) error {
+	k[pid] = p
+	return nil
+}
+
+func (k kernelPrograms) DeleteProgram(pid uint32) error {
+	delete(k, pid)
+	return nil
+}
+
+func (k kernelPrograms) SetLayout(uint32, bpf.Layout) error { return nil }
 
 // kernelProcesses is the kernel side's table of processes.
 type kernelProcesses map[uint32]bpf.Process
@@ -49,12 +66,21 @@ func (k kernelProcesses) DeleteProcess(pid uint32) error {
 }
 
 type recorder struct {
-	samples []*sample.Sample
-	lost    uint64
+	samples        []*sample.Sample
+	lost           uint64
+	activities     []sample.Activity
+	lostActivities uint64
 }
 
 func (r *recorder) Sample(s *sample.Sample) { r.samples = append(r.samples, s) }
 func (r *recorder) Lost(n uint64)           { r.lost += n }
+func (r *recorder) LostActivities(n uint64) { r.lostActivities += n }
+func (r *recorder) Exited(uint32)           {}
+func (r *recorder) Activity(a *sample.Activity) {
+	kept := *a
+	kept.Data = slices.Clone(a.Data)
+	r.activities = append(r.activities, kept)
+}
 
 func mapped(time uint64, pid uint32, path string) event {
 	return event{kind: eventMap, time: time, pid: pid,

@@ -32,11 +32,20 @@ import (
 )
 
 // Sink takes what the profiler makes. Its methods are called from Run's
-// goroutine, one at a time; they must be quick.
+// goroutine, one at a time; they must be quick. Samples and activities come in
+// the order of their times, but for samples that had to wait for a table: those
+// do not say who executed.
 type Sink interface {
 	Sample(*sample.Sample)
 	// Lost says that n more ticks have happened of which nothing else is known.
 	Lost(n uint64)
+	// Activity is called if Options.Requests is set. It must not keep its argument.
+	Activity(*sample.Activity)
+	// LostActivities says that n more activities have happened by now.
+	LostActivities(n uint64)
+	// Exited says that the main thread of a process has ended, or that the process
+	// executes another program.
+	Exited(pid uint32)
 }
 
 // Options say what to sample and where it goes. All fields are needed.
@@ -47,6 +56,9 @@ type Options struct {
 	RingBytes int
 	// TableBlocks is the memory for unwind tables in MiB.
 	TableBlocks int
+	// ActivityRingBytes is the size of the ring of activities; 0: requests are not
+	// followed.
+	ActivityRingBytes int
 	// CgroupSubsystem selects the hierarchy of Sample.CgroupID, see
 	// bpf.Options.
 	CgroupSubsystem int
@@ -88,7 +100,10 @@ type Profiler struct {
 	tables    *tables
 	lists     *lists
 	walker    *walker
+	programs  *programs
 	kernel    *kernelCollector
+	// activities is nil if requests are not followed.
+	activities *activities
 
 	decoder *decoder
 	ticks   []tick
@@ -127,6 +142,12 @@ func New(opts Options) (_ *Profiler, err error) {
 		return nil, err
 	}
 	p.newWalker(p.sampler.Memory(), p.sampler)
+	p.programs = newPrograms(p.sampler, images(p.files, opts.Proc), p.log)
+	if opts.ActivityRingBytes > 0 {
+		if p.activities, err = newActivities(p.sampler, opts.ActivityRingBytes); err != nil {
+			return nil, err
+		}
+	}
 	p.kernel = newKernelCollector(p.sampler)
 	opts.Registerer.MustRegister(p.kernel)
 	if p.ring, err = p.sampler.NewReader(); err != nil {
@@ -181,9 +202,16 @@ func (p *Profiler) Run(ctx context.Context) error {
 	if err := p.processes.scan(); err != nil {
 		return fmt.Errorf("read processes: %w", err)
 	}
+	if p.activities != nil {
+		if err := p.activities.requests.Attach(); err != nil {
+			return err
+		}
+	}
 	if err := p.cpus.enableTicks(); err != nil {
 		return err
 	}
+	p.programs.start(context.WithoutCancel(ctx))
+	defer p.programs.close()
 	p.tables.start(context.WithoutCancel(ctx))
 	defer p.tables.close()
 	p.polled.Store(int64(monotonic()))
@@ -220,10 +248,11 @@ func (p *Profiler) keepTables() {
 	}
 	p.processes.changed = p.processes.changed[:0]
 	p.lists.poll()
+	p.programs.poll()
 	settled := p.tables.settled
 	p.tables.poll(p.epoch)
 	if now := monotonic(); p.tables.settled != settled || p.walker.tooLong(now) {
-		p.walker.retry(now, p.handOn)
+		p.walker.retry(now, p.handOnLate)
 	}
 }
 
@@ -233,7 +262,7 @@ func (p *Profiler) finishLate() {
 		time.Sleep(time.Millisecond)
 		p.keepTables()
 	}
-	p.walker.retry(^uint64(0), p.handOn)
+	p.walker.retry(^uint64(0), p.handOnLate)
 }
 
 // poll reads the ring until pollEvery has passed, or lateEvery since a late tick,
@@ -269,11 +298,26 @@ func (p *Profiler) poll() (horizon uint64, err error) {
 		return 0, err
 	}
 	p.polled.Store(int64(monotonic()))
+	if err := p.pollActivities(); err != nil {
+		return 0, err
+	}
 	horizon = monotonic() - settle
 	for _, c := range p.cpus.byNo {
 		p.drain(c.side)
 	}
 	return horizon, nil
+}
+
+// pollActivities reads the ring of activities. Nothing that ticks in hand have to
+// be compared with is missing then.
+func (p *Profiler) pollActivities() error {
+	if p.activities == nil {
+		return nil
+	}
+	bad, err := p.activities.poll()
+	p.stats.badRecords.Add(float64(bad))
+	p.activities.sort()
+	return err
 }
 
 // nextEpoch begins a new epoch when it is time. No more than once for each look
@@ -313,25 +357,39 @@ func (p *Profiler) replay(horizon uint64) {
 	events, ticks := p.events, p.ticks
 	for len(ticks) > 0 && ticks[0].Time <= horizon {
 		for len(events) > 0 && events[0].time <= ticks[0].Time {
+			p.before(events[0].time)
 			p.apply(events[0])
 			events = events[1:]
 		}
+		p.before(ticks[0].Time)
 		p.take(&ticks[0])
 		ticks = ticks[1:]
 	}
 	for len(events) > 0 && events[0].time <= horizon {
+		p.before(events[0].time)
 		p.apply(events[0])
 		events = events[1:]
 	}
+	p.before(horizon)
 	p.events = append(p.events[:0], events...)
 	rest := len(ticks)
 	p.ticks = append(p.ticks[:0], ticks...)
 	clear(p.ticks[rest:cap(p.ticks)]) // let go of their memory
 }
 
+// before hands on the activities up to a time.
+func (p *Profiler) before(time uint64) {
+	if p.activities != nil {
+		p.activities.until(time, p.opts.Sink)
+	}
+}
+
 func (p *Profiler) apply(e event) {
 	p.stats.events.Inc()
 	p.processes.apply(e)
+	if e.kind == eventExit || e.kind == eventExec {
+		p.opts.Sink.Exited(e.pid)
+	}
 	p.unlistEnded()
 }
 
@@ -340,6 +398,7 @@ func (p *Profiler) apply(e event) {
 func (p *Profiler) unlistEnded() {
 	for _, pid := range p.processes.ended {
 		p.lists.remove(pid)
+		p.programs.ended(pid)
 	}
 	p.processes.ended = p.processes.ended[:0]
 }
@@ -352,6 +411,11 @@ func (p *Profiler) take(t *tick) {
 		return
 	}
 	proc := p.processes.lookup(&t.Raw)
+	if proc != nil {
+		p.programs.sampled(t.PID, proc, t.space, t.Executor.Kind != sample.UnknownExecutor, func(r *region) {
+			p.files.hold(r, t.TID, proc.parent)
+		})
+	}
 	switch {
 	case proc == nil && t.late != nil:
 		t.User, t.Stop = []uint64{t.late.registers.IP}, sample.StopCode
@@ -377,6 +441,13 @@ func (p *Profiler) list(pid uint32, proc *process, space addressSpace) {
 	proc.current = p.lists.install(pid, space.mm, space.execID, proc.regions.lower()) == nil
 }
 
+// handOnLate hands on a tick that had to wait. What its executor did meanwhile has
+// been handed on already.
+func (p *Profiler) handOnLate(t *tick, proc *process) {
+	t.Executor = sample.Executor{}
+	p.handOn(t, proc)
+}
+
 // handOn hands a tick to the sink.
 func (p *Profiler) handOn(t *tick, proc *process) {
 	if t.Stop.Truncated() {
@@ -397,6 +468,11 @@ func (p *Profiler) keepHouse() {
 	p.stats.onlineCPUs.Set(float64(len(p.cpus.byNo)))
 	p.stats.processes.Set(float64(len(p.processes.byPID)))
 	p.stats.objects.Set(float64(p.processes.objects.count()))
+	if p.activities != nil {
+		if err := p.activities.losses(p.opts.Sink); err != nil {
+			p.log.Error("cannot count lost activities", "error", err)
+		}
+	}
 	c, err := p.sampler.Counters()
 	if err != nil {
 		p.log.Error("cannot count lost ticks", "error", err)
@@ -424,6 +500,12 @@ func (p *Profiler) Close() error {
 	}
 	if p.tables != nil {
 		p.tables.close()
+	}
+	if p.programs != nil {
+		p.programs.close()
+	}
+	if p.activities != nil {
+		errs = append(errs, p.activities.close())
 	}
 	if p.sampler != nil {
 		errs = append(errs, p.sampler.Close())

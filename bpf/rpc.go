@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bpf
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+	"github.com/cilium/ebpf/ringbuf"
+	"golang.org/x/sys/unix"
+)
+
+// Activity is what the ring of activities holds, see events.h; bytes follow it.
+type Activity = rpcActivity
+
+// Layout and Program say who executes in a process, see events.h.
+type (
+	Layout  = samplerLayout
+	Program = samplerProgram
+)
+
+// The treaty's constants under Go names; events.h says what they mean.
+const (
+	RecordActivity      = uint16(samplerRecordKindRECORD_ACTIVITY)
+	ActivityNonblocking = uint8(rpcActivityFlagACTIVITY_NONBLOCKING)
+	ExecutorUnknown     = uint32(samplerExecutorEXECUTOR_UNKNOWN)
+	ExecutorThread      = uint32(samplerExecutorEXECUTOR_THREAD)
+	ExecutorGoroutine   = uint32(samplerExecutorEXECUTOR_GOROUTINE)
+	Layouts             = int(samplerLimitLAYOUTS)
+)
+
+// Requests is the programs that see requests on sockets. Its methods are safe for
+// concurrent use, but for Watch.
+type Requests struct {
+	objects rpcObjects
+	links   []link.Link
+	watched bool
+}
+
+// LoadRequests puts the programs into the kernel without running them. They share
+// what the sampler knows of programs. ringBytes is a power of two and a multiple
+// of the page size.
+func LoadRequests(s *Sampler, ringBytes int) (_ *Requests, err error) {
+	spec, err := loadRpc()
+	if err != nil {
+		return nil, fmt.Errorf("read embedded BPF object: %w", err)
+	}
+	spec.Maps[rpcMapActivities].MaxEntries = uint32(ringBytes)
+	for name, value := range map[string]any{
+		rpcVarKernelStackBytes: kernelStackBytes(),
+		rpcVarOwnTgid:          uint32(os.Getpid()),
+	} {
+		if err := spec.Variables[name].Set(value); err != nil {
+			return nil, fmt.Errorf("set BPF constant %s: %w", name, err)
+		}
+	}
+	r := new(Requests)
+	err = spec.LoadAndAssign(&r.objects, &ebpf.CollectionOptions{MapReplacements: map[string]*ebpf.Map{
+		rpcMapPrograms: s.objects.Programs,
+		rpcMapLayouts:  s.objects.Layouts,
+	}})
+	if err != nil {
+		return nil, explainLoad(err)
+	}
+	return r, nil
+}
+
+// Attach starts the programs. On an error those already attached go on until
+// Close.
+func (r *Requests) Attach() error {
+	o := &r.objects
+	for name, program := range map[string]*ebpf.Program{
+		"sys_exit_read":          o.ExitRead,
+		"sys_exit_readv":         o.ExitReadv,
+		"sys_exit_recvfrom":      o.ExitRecvfrom,
+		"sys_exit_recvmsg":       o.ExitRecvmsg,
+		"sys_exit_write":         o.ExitWrite,
+		"sys_exit_writev":        o.ExitWritev,
+		"sys_exit_sendto":        o.ExitSendto,
+		"sys_exit_sendmsg":       o.ExitSendmsg,
+		"sys_enter_close":        o.EnterClose,
+		"sys_enter_epoll_wait":   o.EnterEpollWait,
+		"sys_enter_epoll_pwait":  o.EnterEpollPwait,
+		"sys_enter_epoll_pwait2": o.EnterEpollPwait2,
+	} {
+		l, err := link.Tracepoint("syscalls", name, program, nil)
+		if errors.Is(err, os.ErrNotExist) && strings.Contains(name, "epoll") {
+			continue // an architecture or kernel without this call
+		}
+		if err != nil {
+			return explainTracepoint(name, err)
+		}
+		r.links = append(r.links, l)
+	}
+	return nil
+}
+
+func explainTracepoint(name string, err error) error {
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return &Unsupported{
+			"tracepoints of system calls",
+			"mount tracefs at /sys/kernel/tracing, or use a kernel with CONFIG_FTRACE_SYSCALLS",
+			err,
+		}
+	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES):
+		return &Unsupported{
+			"tracepoints of system calls",
+			"run as root, or with CAP_PERFMON and read access to /sys/kernel/tracing",
+			err,
+		}
+	}
+	return fmt.Errorf("attach to tracepoint syscalls:%s: %w", name, err)
+}
+
+// NewReader opens the ring for reading; the caller closes it.
+func (r *Requests) NewReader() (*ringbuf.Reader, error) {
+	return ringbuf.NewReader(r.objects.Activities)
+}
+
+// Watch makes the kernel side send everything that is read from and written to
+// a socket, given by its inode number. Sockets that are not used make room for others.
+func (r *Requests) Watch(socket uint64) error {
+	if err := r.objects.Watched.Put(socket, uint32(1)); err != nil {
+		return fmt.Errorf("watch socket %d: %w", socket, err)
+	}
+	if r.watched {
+		return nil
+	}
+	if err := r.objects.Watching.Set(uint64(1)); err != nil {
+		return fmt.Errorf("watch sockets: %w", err)
+	}
+	r.watched = true
+	return nil
+}
+
+// Lost is how many activities found no room in the ring.
+func (r *Requests) Lost() (n uint64, err error) {
+	if err := r.objects.Lost.Get(&n); err != nil {
+		return 0, fmt.Errorf("read lost activities: %w", err)
+	}
+	return n, nil
+}
+
+// MapBytes is the kernel memory of the maps that are not the sampler's, as
+// Sampler.MapBytes counts it.
+func (r *Requests) MapBytes() (uint64, error) {
+	o := &r.objects
+	return mapBytes([]*ebpf.Map{o.Activities, o.Watched, o.Turns, o.Records})
+}
+
+// Close ends the programs and takes them out of the kernel. It is idempotent.
+func (r *Requests) Close() error {
+	var errs []error
+	for _, l := range r.links {
+		errs = append(errs, l.Close())
+	}
+	r.links = nil
+	return errors.Join(append(errs, r.objects.Close())...)
+}
+
+// SetProgram says what a process runs.
+func (s *Sampler) SetProgram(pid uint32, p Program) error {
+	if err := s.objects.Programs.Put(pid, p); err != nil {
+		return fmt.Errorf("set program of process %d: %w", pid, err)
+	}
+	return nil
+}
+
+// DeleteProgram forgets what a process runs; it is no error if nothing is known.
+func (s *Sampler) DeleteProgram(pid uint32) error {
+	if err := s.objects.Programs.Delete(pid); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+		return fmt.Errorf("forget program of process %d: %w", pid, err)
+	}
+	return nil
+}
+
+// SetLayout says where the program with a number keeps its goroutines.
+func (s *Sampler) SetLayout(number uint32, l Layout) error {
+	if err := s.objects.Layouts.Put(number, l); err != nil {
+		return fmt.Errorf("set layout %d: %w", number, err)
+	}
+	return nil
+}

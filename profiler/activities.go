@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package profiler
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/cilium/ebpf/ringbuf"
+
+	"github.com/fleetprof/fleetprof/bpf"
+	"github.com/fleetprof/fleetprof/sample"
+)
+
+// activities reads what threads do on sockets. Not safe for concurrent use.
+type activities struct {
+	requests *bpf.Requests
+	ring     *ringbuf.Reader
+	record   ringbuf.Record
+	// pending is not handed on yet. Data lies in memory, which is used again
+	// once nothing is pending.
+	pending []sample.Activity
+	memory  []byte
+	// lost counts activities up to the last one read; gaps says before which of
+	// the pending ones some are missing.
+	lost uint64
+	gaps []gap
+}
+
+// gap is a loss of activities some time before another one.
+type gap struct{ time, lost uint64 }
+
+// memoryKept is how much memory is kept for the next look, in bytes.
+const memoryKept = 1 << 20
+
+func newActivities(s *bpf.Sampler, ringBytes int) (_ *activities, err error) {
+	a := new(activities)
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, a.close())
+		}
+	}()
+	if a.requests, err = bpf.LoadRequests(s, ringBytes); err != nil {
+		return nil, err
+	}
+	if a.ring, err = a.requests.NewReader(); err != nil {
+		return nil, err
+	}
+	return a, nil
+}
+
+// poll reads what is in the ring, up to bound records. It returns how many
+// records did not keep the treaty.
+func (a *activities) poll() (bad int, err error) {
+	a.ring.SetDeadline(time.Unix(0, 1)) // do not wait
+	for {
+		err := a.ring.ReadInto(&a.record)
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			return bad, nil
+		}
+		if err != nil {
+			return bad, fmt.Errorf("read ring of activities: %w", err)
+		}
+		if a.decode(a.record.RawSample) != nil {
+			bad++
+		}
+	}
+}
+
+// decode takes one record of the ring.
+func (a *activities) decode(record []byte) error {
+	h, data, err := head[bpf.Activity](record, bpf.ActivityBytes)
+	if err != nil {
+		return err
+	}
+	if h.Kind != bpf.RecordActivity {
+		return malformed{"kind", int(h.Kind), int(bpf.RecordActivity)}
+	}
+	if len(data) < int(h.Captured) {
+		return malformed{"length of data", len(data), int(h.Captured)}
+	}
+	if h.Lost > a.lost { // another CPU may have seen an older number
+		a.gaps = append(a.gaps, gap{h.TimeNs, h.Lost - a.lost})
+		a.lost = h.Lost
+	}
+	at := len(a.memory)
+	a.memory = append(a.memory, data[:h.Captured]...)
+	a.pending = append(a.pending, sample.Activity{
+		Time:        h.TimeNs,
+		PID:         h.Tgid,
+		TID:         h.Tid,
+		Executor:    sample.Executor{Kind: sample.ExecutorKind(h.Executor), Goroutine: h.Goroutine, Parent: h.Parent},
+		Kind:        sample.ActivityKind(h.What),
+		Socket:      h.Socket,
+		Nonblocking: h.Flags&bpf.ActivityNonblocking != 0,
+		Bytes:       int64(h.Bytes),
+		Data:        a.memory[at:len(a.memory):len(a.memory)],
+	})
+	return nil
+}
+
+// sort brings what is pending into the order of time; it nearly is.
+func (a *activities) sort() {
+	byTime := func(x, y sample.Activity) int { return cmp.Compare(x.Time, y.Time) }
+	if !slices.IsSortedFunc(a.pending, byTime) {
+		slices.SortStableFunc(a.pending, byTime)
+	}
+}
+
+// until hands on what happened up to a time.
+func (a *activities) until(now uint64, sink Sink) {
+	n := 0
+	for n < len(a.pending) && a.pending[n].Time <= now {
+		for len(a.gaps) > 0 && a.gaps[0].time <= a.pending[n].Time {
+			sink.LostActivities(a.gaps[0].lost)
+			a.gaps = a.gaps[1:]
+		}
+		sink.Activity(&a.pending[n])
+		n++
+	}
+	if a.pending = a.pending[n:]; len(a.pending) > 0 {
+		return
+	}
+	a.pending = a.pending[:0]
+	if a.memory = a.memory[:0]; cap(a.memory) > memoryKept {
+		a.memory, a.pending = nil, nil
+	}
+}
+
+// losses tells of a loss that nothing in the ring has told of yet.
+func (a *activities) losses(sink Sink) error {
+	lost, err := a.requests.Lost()
+	if err == nil && lost > a.lost && len(a.pending) == 0 {
+		sink.LostActivities(lost - a.lost)
+		a.lost = lost
+	}
+	return err
+}
+
+// close is idempotent.
+func (a *activities) close() error {
+	var errs []error
+	if a.ring != nil {
+		errs = append(errs, a.ring.Close())
+	}
+	if a.requests != nil {
+		errs = append(errs, a.requests.Close())
+	}
+	return errors.Join(errs...)
+}

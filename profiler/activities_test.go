@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package profiler
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/fleetprof/fleetprof/sample"
+)
+
+// socketCalls makes the test binary do what TestActivities expects, see
+// callSockets.
+const socketCalls = "FLEETPROF_TEST_SOCKETS"
+
+// The ways to read and write, by the name of the system call.
+var (
+	writers = []struct {
+		name  string
+		write func(fd int, b []byte) error
+	}{
+		{"write", func(fd int, b []byte) error { _, err := unix.Write(fd, b); return err }},
+		{"writev", func(fd int, b []byte) error { _, err := unix.Writev(fd, [][]byte{b}); return err }},
+		{"sendto", func(fd int, b []byte) error { return unix.Sendto(fd, b, 0, nil) }},
+		{"sendmsg", func(fd int, b []byte) error { return unix.Sendmsg(fd, b, nil, nil, 0) }},
+	}
+	readers = []struct {
+		name string
+		read func(fd int, b []byte) error
+	}{
+		{"read", func(fd int, b []byte) error { _, err := unix.Read(fd, b); return err }},
+		{"readv", func(fd int, b []byte) error { _, err := unix.Readv(fd, [][]byte{b}); return err }},
+		{"recvfrom", func(fd int, b []byte) error { _, _, err := unix.Recvfrom(fd, b, 0); return err }},
+		{"recvmsg", func(fd int, b []byte) error { _, _, _, _, err := unix.Recvmsg(fd, b, nil, 0); return err }},
+	}
+)
+
+// callSockets waits for a byte on standard input. Then it sends over pairs of
+// sockets, by every system call there is: a request, something else, a response,
+// and one byte. It prints the inode number of each receiving socket.
+func callSockets() error {
+	if _, err := io.ReadFull(os.Stdin, make([]byte, 1)); err != nil {
+		return err
+	}
+	for i, w := range writers {
+		pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM, 0)
+		if err != nil {
+			return err
+		}
+		var st unix.Stat_t
+		if err := unix.Fstat(pair[1], &st); err != nil {
+			return err
+		}
+		fmt.Println(st.Ino)
+		for _, text := range socketTexts(w.name) {
+			if err := w.write(pair[0], []byte(text)); err != nil {
+				return err
+			}
+			if err := readers[i].read(pair[1], make([]byte, 4096)); err != nil {
+				return err
+			}
+		}
+		copied, err := unix.Dup(pair[1])
+		if err != nil {
+			return err
+		}
+		unix.Close(pair[1]) // not the last
+		unix.Close(copied)
+		unix.Close(pair[0])
+	}
+	return nil
+}
+
+func socketTexts(writer string) []string {
+	return []string{
+		"GET /" + writer + strings.Repeat("x", 300) + " HTTP/1.1\r\n\r\n",
+		"nothing of interest",
+		"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+		"G",
+	}
+}
+
+func TestActivities(t *testing.T) {
+	p, got := newRequestsTest(t)
+	binary, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(binary)
+	cmd.Env = append(os.Environ(), socketCalls+"=1")
+	start, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var sockets []uint64
+	during(t, p, func() {
+		begun := monotonic()
+		cmd.Stderr = t.Output()
+		out := new(strings.Builder)
+		cmd.Stdout = out
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := start.Write([]byte{0}); err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Wait(); err != nil {
+			t.Fatal(err)
+		}
+		for text := range strings.FieldsSeq(out.String()) {
+			var inode uint64
+			fmt.Sscan(text, &inode)
+			sockets = append(sockets, inode)
+		}
+		time.Sleep(3 * pollEvery) // until all that happened has been replayed
+		for i := range got.activities {
+			if a := &got.activities[i]; a.Time < begun || a.Time > monotonic() {
+				t.Errorf("activity at %d, not in the test", a.Time)
+			}
+		}
+	})
+	if len(sockets) != len(readers) {
+		t.Fatalf("%d sockets", len(sockets))
+	}
+	for i, socket := range sockets {
+		t.Run(readers[i].name, func(t *testing.T) {
+			checkActivities(t, got.activities, uint32(cmd.Process.Pid), socket, socketTexts(writers[i].name))
+		})
+	}
+	if got.lostActivities != 0 {
+		t.Errorf("%d activities lost", got.lostActivities)
+	}
+}
+
+// checkActivities compares what was seen on the receiving socket, and what was
+// written to its peer, with what was sent.
+func checkActivities(t *testing.T, all []sample.Activity, pid uint32, socket uint64, texts []string) {
+	t.Helper()
+	sent := []struct {
+		text     string
+		captured int
+	}{{texts[0], 256}, {texts[2], 32}, {texts[3], 1}}
+	var read, written, closed int
+	peer := uint64(0)
+	for i, a := range all {
+		switch {
+		case a.PID != pid:
+			continue
+		case a.Kind == sample.Close && a.Socket == socket:
+			closed++
+		case a.Kind == sample.Read && a.Socket == socket:
+			if read < len(sent) {
+				want := sent[read]
+				if a.Bytes != int64(len(want.text)) || string(a.Data) != want.text[:want.captured] || a.Nonblocking {
+					t.Errorf("read %d: %d bytes %q, nonblocking %v, want %d %q", read, a.Bytes, a.Data, a.Nonblocking, len(want.text), want.text[:want.captured])
+				}
+				if w := all[i-1]; w.Kind != sample.Write || string(w.Data) != string(a.Data) || peer != 0 && w.Socket != peer {
+					t.Errorf("before read %d: %v of socket %d, %q", read, w.Kind, w.Socket, w.Data)
+				} else {
+					peer = w.Socket
+					written++
+				}
+			}
+			read++
+		}
+	}
+	if read != len(sent) || written != len(sent) || closed != 1 {
+		t.Errorf("%d reads and %d writes, want %d; %d closes, want 1", read, written, len(sent), closed)
+	}
+}

@@ -1,0 +1,249 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package profiler
+
+import (
+	"context"
+	"debug/elf"
+	"errors"
+	"log/slog"
+	"path"
+	"sync"
+
+	"github.com/fleetprof/fleetprof/bpf"
+	"github.com/fleetprof/fleetprof/internal/objfile"
+	"github.com/fleetprof/fleetprof/sample"
+)
+
+// programs tells the kernel side who executes in each process that is sampled:
+// its threads, or goroutines on them. A program is read once, beside the sampling.
+// Not safe for concurrent use.
+type programs struct {
+	kernel programMap
+	open   func(*sample.Object) (*image, error)
+	log    *slog.Logger
+
+	byObject map[*sample.Object]*executable
+	numbers  [bpf.Layouts]*sample.Object // whose layout it is
+	next     int                         // of the numbers
+	count    uint32                      // of layouts, ever
+
+	wanted chan *sample.Object
+	read   chan *readProgram
+	cancel context.CancelFunc
+	reader sync.WaitGroup
+}
+
+// programMap is the kernel side of it.
+type programMap interface {
+	SetProgram(pid uint32, p bpf.Program) error
+	DeleteProgram(pid uint32) error
+	SetLayout(number uint32, l bpf.Layout) error
+}
+
+// executable is what is known of a program.
+type executable struct {
+	asked    bool
+	executor uint32
+	// of a Go program
+	layout     *bpf.Layout
+	number     uint32
+	generation uint32
+	placed     bool
+	segments   []objfile.Segment
+}
+
+// readProgram is what came of reading one.
+type readProgram struct {
+	object *sample.Object
+	executable
+	err error
+}
+
+const (
+	// maxPrograms bounds the programs remembered. When it is reached all are forgotten.
+	maxPrograms = 4096
+	// maxProgramsWanted bounds those waiting to be read; others ask again.
+	maxProgramsWanted = 256
+)
+
+func newPrograms(kernel programMap, open func(*sample.Object) (*image, error), log *slog.Logger) *programs {
+	return &programs{
+		kernel: kernel, open: open, log: log,
+		byObject: make(map[*sample.Object]*executable),
+		wanted:   make(chan *sample.Object, maxProgramsWanted),
+		read:     make(chan *readProgram, maxProgramsWanted),
+		cancel:   func() {},
+	}
+}
+
+// start starts reading; close or the end of ctx ends it.
+func (p *programs) start(ctx context.Context) {
+	ctx, p.cancel = context.WithCancel(ctx)
+	p.reader.Go(func() {
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case o := <-p.wanted:
+				r := &readProgram{object: o}
+				r.err = r.fill(ctx, p.open)
+				select {
+				case <-ctx.Done():
+					return
+				case p.read <- r:
+				}
+			}
+		}
+	})
+}
+
+// close is idempotent.
+func (p *programs) close() {
+	p.cancel()
+	p.reader.Wait()
+}
+
+// fill reads the program.
+func (r *readProgram) fill(ctx context.Context, open func(*sample.Object) (*image, error)) error {
+	file, err := open(r.object)
+	if err != nil {
+		return errors.Join(errNotOpened, err)
+	}
+	defer file.Close()
+	f, err := objfile.Open(until{ctx, file}, file.size)
+	if err != nil {
+		return err
+	}
+	r.layout, err = layoutOf(f)
+	switch {
+	case err != nil:
+		return err
+	case r.layout == nil:
+		r.executor = bpf.ExecutorThread
+	default:
+		r.executor = bpf.ExecutorGoroutine
+		r.segments = f.Segments
+	}
+	return nil
+}
+
+// poll takes what has been read.
+func (p *programs) poll() {
+	for {
+		select {
+		case r := <-p.read:
+			p.take(r)
+		default:
+			return
+		}
+	}
+}
+
+func (p *programs) take(r *readProgram) {
+	e := p.byObject[r.object]
+	if e == nil {
+		return
+	}
+	if errors.Is(r.err, errNotOpened) {
+		e.asked = false // the next process that runs it may be alive
+		return
+	}
+	if r.err != nil {
+		p.log.Debug("executors of a program are not known", "path", r.object.Path, "error", r.err)
+	}
+	*e = r.executable
+	e.asked = true
+}
+
+// executable is the mapping of the program that a process runs, nil if it is not known.
+func (proc *process) program() *region {
+	for i := range proc.regions {
+		r := &proc.regions[i]
+		if r.object.Kind == sample.File && path.Base(r.object.Path) == proc.executable {
+			return r
+		}
+	}
+	return nil
+}
+
+// sampled sees to it that the kernel side knows what a process runs. want is
+// called for a program to be opened. known says that the tick told who executes.
+func (p *programs) sampled(pid uint32, proc *process, space addressSpace, known bool, want func(*region)) {
+	if known && proc.programmed == space {
+		return
+	}
+	r := proc.program()
+	if r == nil {
+		return
+	}
+	e := p.byObject[r.object]
+	if e == nil {
+		if len(p.byObject) >= maxPrograms {
+			clear(p.byObject)
+		}
+		e = new(executable)
+		p.byObject[r.object] = e
+	}
+	if !e.asked {
+		want(r)
+		select {
+		case p.wanted <- r.object:
+			e.asked = true
+		default:
+		}
+	}
+	if e.executor == bpf.ExecutorUnknown || p.place(r.object, e) != nil {
+		return
+	}
+	err := p.kernel.SetProgram(pid, bpf.Program{
+		Mm: space.mm, ExecId: space.execID, Executor: e.executor,
+		Layout: e.number, Generation: e.generation, Bias: e.bias(r),
+	})
+	if err == nil {
+		proc.programmed = space
+	}
+}
+
+// place gives the layout of a program a number, which may take it from another one.
+func (p *programs) place(o *sample.Object, e *executable) error {
+	if e.layout == nil || e.placed && p.numbers[e.number] == o {
+		return nil
+	}
+	number := p.next
+	p.next = (p.next + 1) % len(p.numbers)
+	p.count++
+	layout := *e.layout
+	layout.Generation = p.count
+	if err := p.kernel.SetLayout(uint32(number), layout); err != nil {
+		return err
+	}
+	p.numbers[number] = o
+	e.number, e.generation, e.placed = uint32(number), p.count, true
+	return nil
+}
+
+// ended forgets a process.
+func (p *programs) ended(pid uint32) {
+	if err := p.kernel.DeleteProgram(pid); err != nil {
+		p.log.Debug("process not forgotten", "pid", pid, "error", err)
+	}
+}
+
+// bias is what to add to an address as linked to get that in the process.
+func (e *executable) bias(r *region) uint64 {
+	for _, s := range e.segments {
+		if s.Flags&elf.PF_X != 0 && r.offset < s.Offset+s.FileSize && r.offset+r.limit-r.start > s.Offset {
+			return r.start - (s.Address + r.offset - s.Offset)
+		}
+	}
+	return 0
+}
+
+// layoutOf says where a Go program keeps its goroutines; nil if it is no Go program.
+func layoutOf(f *objfile.File) (*bpf.Layout, error) {
+	if _, ok := f.GoTable(); ok {
+		return nil, errors.New("goroutines of this program are not known")
+	}
+	return nil, nil
+}

@@ -72,6 +72,12 @@ struct files_struct {
 
 struct socket {
 	short type;
+	struct file *file;
+};
+
+struct sock {
+	struct socket *sk_socket;
+	__u16 sk_type;
 };
 
 #if defined(__TARGET_ARCH_x86)
@@ -100,13 +106,41 @@ struct task_struct {
 
 /* What it begins with is struct user_abi. */
 struct pt_regs {
-	__u64 orig_x0; /* arm64 */
+#if defined(__TARGET_ARCH_x86)
+	unsigned long r10, dx, si, di, orig_ax, cs;
+#else
+	__u64 regs[31];
+	__u64 pstate;
+	__u64 orig_x0;
+	__s32 syscallno;
+#endif
 };
 
 #pragma clang attribute pop
 
 /* include/linux/sched.h; the value has been the same since 3.x. */
 #define PF_KTHREAD 0x00200000
+
+/* asm/unistd_64.h, asm-generic/unistd.h. */
+#if defined(__TARGET_ARCH_x86)
+#define NR_READ 0
+#define NR_WRITE 1
+#define NR_READV 19
+#define NR_WRITEV 20
+#define NR_SENDTO 44
+#define NR_RECVFROM 45
+#define NR_SENDMSG 46
+#define NR_RECVMSG 47
+#else
+#define NR_READ 63
+#define NR_WRITE 64
+#define NR_READV 65
+#define NR_WRITEV 66
+#define NR_SENDTO 206
+#define NR_RECVFROM 207
+#define NR_SENDMSG 211
+#define NR_RECVMSG 212
+#endif
 
 /* include/uapi/linux/stat.h, include/linux/net.h, asm-generic/fcntl.h. */
 #define S_IFMT 00170000

@@ -5,10 +5,6 @@
  * What threads read from stream sockets and write to them, as far as it tells of
  * requests: the beginnings of requests and responses, the end of a connection,
  * the end of a turn of an event loop. What they mean is decided in user space.
- *
- * One tracepoint for each system call, so that others pay next to nothing. A call
- * whose first bytes do not look like a request or a response costs two reads
- * of memory; only then is its file looked at.
  */
 #include <stdbool.h>
 #include <stddef.h>
@@ -19,6 +15,7 @@
 #include "events.h"
 #include "kernel.h"
 #include "executor.h"
+#include "regs.h"
 
 /* Named so that bpf2go emits Go types and constants for them. */
 const enum activity_kind emit_activity_kind __attribute__((unused));
@@ -56,16 +53,23 @@ struct {
 	__type(value, __u32);
 } watched SEC(".maps");
 
-/* Threads whose turn has brought an activity and has not ended: tid → 1. */
+/* Threads whose turn has brought an activity and has not ended: low bits of the
+ * tid → 1. Threads that share them only report a turn too often. */
+#define TURNS 65536
+
 struct {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 16384);
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, TURNS);
 	__type(key, __u32);
-	__type(value, __u32);
+	__type(value, __u8);
 } turns SEC(".maps");
 
-/* The record in the making. A program of a tracepoint is never entered twice on
- * one CPU (bpf_prog_active). */
+/* The bytes read to tell whether a transfer is of interest; a power of two. */
+#define FIRST_LOOK 128
+
+/* The record in the making. No program here is entered while another one runs on
+ * the CPU: they run in process context, with preemption off, and not in interrupts
+ * but for socket_state(), which has a record of its own. */
 struct record {
 	struct activity head;
 	__u8 data[CAPTURE_WATCHED];
@@ -77,6 +81,13 @@ struct {
 	__type(key, __u32);
 	__type(value, struct record);
 } records SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct activity);
+} closings SEC(".maps");
 
 /* The contexts of syscalls:sys_enter_* and sys_exit_*, from their format files
  * in tracefs. Fixed layout. */
@@ -103,49 +114,76 @@ struct message {
 	__u64 vectors, count;
 };
 
-/* The arguments of a system call that has ended. */
+/* The arguments of a system call, and what they say. */
 struct call {
 	__u64 fd;
 	__u64 buffer;
 	__u64 length;
+	__u64 fourth;
 };
 
-/* How much of a call is of interest. */
+/* A read or write of a stream socket. */
+struct transfer {
+	__u64 buffer; /* the first, or only one */
+	__u64 length; /* of it */
+	__u64 bytes;  /* that were moved */
+	enum activity_kind what;
+};
+
+/* How much of a transfer is of interest. */
 enum interest {
 	INTEREST_NONE,
 	INTEREST_REQUEST,
 	INTEREST_RESPONSE,
 };
 
-/* Reads the arguments from the registers the task had when it left user mode. */
-static __always_inline bool read_call(struct task_struct *task, struct call *call)
+/* include/linux/socket.h. What is only looked at will be read again. */
+#define MSG_PEEK 0x2
+#define MSG_DONTWAIT 0x40
+#define MSG_ERRQUEUE 0x2000
+
+/*
+ * Reading the kernel's memory. Pointers whose type the verifier knows are followed
+ * at the cost of a load; before Linux 6.2 each step is a call.
+ */
+
+extern void *bpf_rdonly_cast(const void *object, __u32 type) __ksym __weak;
+
+#define HAS_CAST (!!bpf_rdonly_cast)
+
+#define READ(type, pointer, field)                                                                 \
+	(HAS_CAST ? ((struct type *)bpf_rdonly_cast(pointer, bpf_core_type_id_kernel(struct type))) \
+				->field                                                            \
+		  : BPF_CORE_READ((struct type *)(pointer), field))
+
+static __always_inline struct task_struct *current(void)
 {
-	void *saved;
+	return (struct task_struct *)bpf_get_current_task();
+}
 
+/* The registers the task had when it left user mode. */
+static __always_inline struct pt_regs *user_registers(struct task_struct *task)
+{
 	if (bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_task_pt_regs))
-		saved = (void *)bpf_task_pt_regs(
-			(struct task_struct *)bpf_get_current_task_btf());
-	else
-		saved = BPF_CORE_READ(task, stack) + kernel_stack_bytes -
-			bpf_core_type_size(struct pt_regs);
+		return (struct pt_regs *)bpf_task_pt_regs(bpf_get_current_task_btf());
+	return READ(task_struct, task, stack) + kernel_stack_bytes - bpf_core_type_size(struct pt_regs);
+}
+
+/* Reads the arguments of the call under way from them. */
+static __always_inline void read_call(struct pt_regs *saved, struct call *call)
+{
 #if defined(__TARGET_ARCH_x86)
-	struct {
-		__u64 dx, si, di;
-	} args;
-
-	if (bpf_probe_read_kernel(&args, sizeof(args), saved + offsetof(struct user_abi, dx)))
-		return false;
-	*call = (struct call){.fd = args.di, .buffer = args.si, .length = args.dx};
+	call->fd = READ(pt_regs, saved, di);
+	call->buffer = READ(pt_regs, saved, si);
+	call->length = READ(pt_regs, saved, dx);
+	call->fourth = READ(pt_regs, saved, r10);
 #else
-	/* The result has taken the place of the first argument. */
-	__u64 args[2];
-	__u64 fd = BPF_CORE_READ((struct pt_regs *)saved, orig_x0);
-
-	if (bpf_probe_read_kernel(&args, sizeof(args), saved + 8))
-		return false;
-	*call = (struct call){.fd = fd, .buffer = args[0], .length = args[1]};
+	/* At its end the result has taken the place of the first argument. */
+	call->fd = READ(pt_regs, saved, orig_x0);
+	call->buffer = READ(pt_regs, saved, regs[1]);
+	call->length = READ(pt_regs, saved, regs[2]);
+	call->fourth = READ(pt_regs, saved, regs[3]);
 #endif
-	return true;
 }
 
 /* Replaces a vector of buffers by the first buffer in it. */
@@ -218,67 +256,35 @@ static __always_inline enum interest look(const __u8 *b, __u64 bytes)
 	return INTEREST_NONE;
 }
 
-/* The open file of a descriptor, NULL if there is none. */
-static __always_inline struct file *file_of(struct task_struct *task, __u64 fd)
-{
-	struct fdtable *table = BPF_CORE_READ(task, files, fdt);
-	struct file **files = BPF_CORE_READ(table, fd);
-	struct file *file = NULL;
-
-	if ((__u32)fd >= BPF_CORE_READ(table, max_fds))
-		return NULL;
-	bpf_probe_read_kernel(&file, sizeof(file), &files[(__u32)fd]);
-	return file;
-}
-
-/* The inode number of a stream socket, 0 if the file is none. */
-static __always_inline __u64 stream_socket(struct file *file)
-{
-	struct inode *inode = BPF_CORE_READ(file, f_inode);
-	struct socket *socket;
-
-	if ((BPF_CORE_READ(inode, i_mode) & S_IFMT) != S_IFSOCK)
-		return 0;
-	socket = BPF_CORE_READ(file, private_data);
-	if (BPF_CORE_READ(socket, type) != SOCK_STREAM)
-		return 0;
-	return BPF_CORE_READ(inode, i_ino);
-}
-
-static __always_inline bool is_watched(__u64 socket)
-{
-	return watching && bpf_map_lookup_elem(&watched, &socket);
-}
-
 /* Fills in who and when. */
-static __always_inline void begin(struct task_struct *task, struct record *r, enum activity_kind what)
+static __always_inline void begin(struct task_struct *task, struct activity *a, enum activity_kind what)
 {
 	__u64 pid_tgid = bpf_get_current_pid_tgid();
+	__u32 tgid = pid_tgid >> 32;
 	struct who who;
 
-	find_executor(task, pid_tgid >> 32, (__u64)BPF_CORE_READ(task, mm), BPF_CORE_READ(task, self_exec_id),
+	a->kind = RECORD_ACTIVITY;
+	a->what = what;
+	a->flags = 0;
+	a->reserved = 0;
+	a->captured = 0;
+	a->time_ns = bpf_ktime_get_ns();
+	a->socket = 0;
+	a->bytes = 0;
+	a->tgid = tgid;
+	a->tid = (__u32)pid_tgid;
+	a->lost = lost;
+	find_executor(task, tgid, (__u64)READ(task_struct, task, mm), READ(task_struct, task, self_exec_id),
 		      &who);
-	r->head = (struct activity){
-		.kind = RECORD_ACTIVITY,
-		.what = what,
-		.executor = who.executor,
-		.time_ns = bpf_ktime_get_ns(),
-		.goroutine = who.goroutine,
-		.parent = who.parent,
-		.tgid = pid_tgid >> 32,
-		.tid = (__u32)pid_tgid,
-		.lost = lost,
-	};
+	a->executor = who.executor;
+	a->goroutine = who.goroutine;
+	a->parent = who.parent;
 }
 
 /* Hands a record over. User space polls. */
-static __always_inline void send(struct record *r)
+static __always_inline void send(void *record, __u64 bytes)
 {
-	__u64 bytes = sizeof(r->head) + r->head.captured;
-
-	if (bytes > sizeof(*r))
-		bytes = sizeof(*r);
-	if (bpf_ringbuf_output(&activities, r, bytes, BPF_RB_NO_WAKEUP))
+	if (bpf_ringbuf_output(&activities, record, bytes, BPF_RB_NO_WAKEUP))
 		__sync_fetch_and_add(&lost, 1);
 }
 
@@ -289,82 +295,265 @@ static __always_inline struct record *my_record(void)
 	return bpf_map_lookup_elem(&records, &zero);
 }
 
-/* Reports a read or write of some bytes if it is of interest. */
-static __always_inline void report(struct task_struct *task, enum activity_kind what, struct call *call,
-				   __u64 bytes)
-{
-	struct record *r = my_record();
-	__u64 most, socket;
-	enum interest interest;
-	struct file *file;
-	__u32 one = 1, tid;
+static __always_inline bool is_own(void) { return bpf_get_current_pid_tgid() >> 32 == own_tgid; }
 
-	if (!r)
-		return;
-	if (call->length > bytes)
-		call->length = bytes;
-	if (call->length >= 16)
-		bpf_probe_read_user(r->data, 16, (void *)call->buffer);
-	else
-		bpf_probe_read_user(r->data, call->length & 15, (void *)call->buffer);
-	interest = look(r->data, call->length);
-	if (interest == INTEREST_NONE && !watching)
-		return;
-	file = file_of(task, call->fd);
-	socket = stream_socket(file);
-	if (socket == 0)
-		return;
-	most = interest == INTEREST_RESPONSE ? CAPTURE_RESPONSE : CAPTURE_REQUEST;
+/* Reads the first bytes of a transfer into the record and tells whether they
+ * look like anything. */
+static __always_inline enum interest look_at(struct record *r, const struct transfer *t)
+{
+	if (t->length >= FIRST_LOOK) {
+		if (bpf_probe_read_user(r->data, FIRST_LOOK, (void *)t->buffer))
+			return INTEREST_NONE;
+	} else if (bpf_probe_read_user(r->data, t->length & (FIRST_LOOK - 1), (void *)t->buffer)) {
+		return INTEREST_NONE;
+	}
+	return look(r->data, t->length);
+}
+
+/* Whether user space wants everything on a socket. */
+static __always_inline bool is_watched(__u64 socket)
+{
+	return watching && bpf_map_lookup_elem(&watched, &socket);
+}
+
+/* Marks the turn of the thread's loop. */
+static __always_inline void mark_turn(const struct record *r)
+{
+	__u32 key = r->head.tid & (TURNS - 1);
+	__u8 *turn = bpf_map_lookup_elem(&turns, &key);
+
+	if (turn)
+		*turn = 1;
+}
+
+/* Sends a transfer of a stream socket, the first bytes of which are in the record. */
+static __always_inline void report(struct task_struct *task, struct record *r, const struct transfer *t,
+				   enum interest interest, __u64 socket, bool nonblocking)
+{
+	__u64 most = interest == INTEREST_RESPONSE ? CAPTURE_RESPONSE : CAPTURE_REQUEST;
+
 	if (is_watched(socket))
 		most = CAPTURE_WATCHED;
 	else if (interest == INTEREST_NONE)
 		return;
-	begin(task, r, what);
+	begin(task, &r->head, t->what);
 	r->head.socket = socket;
-	r->head.bytes = bytes;
-	if (BPF_CORE_READ(file, f_flags) & O_NONBLOCK)
+	r->head.bytes = t->bytes;
+	if (most > t->length)
+		most = t->length;
+	if (most > CAPTURE_WATCHED ||
+	    (most > FIRST_LOOK && bpf_probe_read_user(r->data, most, (void *)t->buffer)))
+		most = 0;
+	r->head.captured = most;
+	if (nonblocking) {
 		r->head.flags |= ACTIVITY_NONBLOCKING;
-	if (most > call->length)
-		most = call->length;
-	if (most > 0 && most <= CAPTURE_WATCHED && !bpf_probe_read_user(r->data, most, (void *)call->buffer))
-		r->head.captured = most;
-	if (r->head.executor == EXECUTOR_THREAD && (r->head.flags & ACTIVITY_NONBLOCKING)) {
-		tid = r->head.tid;
-		bpf_map_update_elem(&turns, &tid, &one, BPF_ANY);
+		if (r->head.executor != EXECUTOR_GOROUTINE)
+			mark_turn(r);
 	}
-	send(r);
+	send(r, sizeof(r->head) + most);
 }
 
-static __always_inline struct task_struct *current(void)
+/*
+ * Linux 6.3 and later: where the kernel has moved bytes through a socket. Nothing
+ * but sockets pays.
+ */
+
+/* What a system call, by its number, says of the transfer under way. */
+static __always_inline bool transfer_of(struct task_struct *task, __u64 bytes, struct transfer *t)
 {
-	return (struct task_struct *)bpf_get_current_task();
+	struct pt_regs *saved = user_registers(task);
+	struct call call;
+
+#if defined(__TARGET_ARCH_x86)
+	__u64 number = READ(pt_regs, saved, orig_ax);
+
+	if ((READ(pt_regs, saved, cs) & 0xffff) == USER32_CS)
+		return false;
+#else
+	__u64 number = (__u32)READ(pt_regs, saved, syscallno);
+
+	if (READ(pt_regs, saved, pstate) & PSR_MODE32_BIT)
+		return false;
+#endif
+	read_call(saved, &call);
+	switch (number) {
+	case NR_READ:
+	case NR_RECVFROM:
+	case NR_WRITE:
+	case NR_SENDTO:
+		break;
+	case NR_READV:
+	case NR_WRITEV:
+		if (!first_buffer(&call))
+			return false;
+		break;
+	case NR_RECVMSG:
+	case NR_SENDMSG:
+		if (!first_of_message(&call))
+			return false;
+		break;
+	default: /* sendfile(2), io_uring, the kernel's own */
+		return false;
+	}
+	t->buffer = call.buffer;
+	t->length = call.length < bytes ? call.length : bytes;
+	t->bytes = bytes;
+	return true;
 }
 
-static __always_inline bool of_interest(const struct exit_context *ctx)
+static __always_inline int on_socket(struct sock *sk, int result, int flags, enum activity_kind what)
 {
-	return ctx->result > 0 && bpf_get_current_pid_tgid() >> 32 != own_tgid;
+	struct transfer t = {.what = what};
+	enum interest interest;
+	struct task_struct *task;
+	struct socket *socket;
+	struct record *r;
+	struct file *file;
+
+	if (result <= 0 || sk->sk_type != SOCK_STREAM || is_own() || (flags & (MSG_PEEK | MSG_ERRQUEUE)))
+		return 0;
+	task = bpf_get_current_task_btf();
+	r = my_record();
+	if (!r || !transfer_of(task, result, &t))
+		return 0;
+	interest = look_at(r, &t);
+	if (interest == INTEREST_NONE && !watching)
+		return 0;
+	socket = sk->sk_socket;
+	if (!socket)
+		return 0;
+	file = socket->file;
+	if (!file) /* the kernel's own */
+		return 0;
+	report(task, r, &t, interest, file->f_inode->i_ino,
+	       (file->f_flags & O_NONBLOCK) || (flags & MSG_DONTWAIT));
+	return 0;
 }
 
-#define AT_EXIT(name, what, prepare)                                                               \
+SEC("tp_btf/sock_recv_length")
+int socket_read(__u64 *ctx)
+{
+	return on_socket((struct sock *)ctx[0], (int)ctx[1], (int)ctx[2], ACTIVITY_READ);
+}
+
+SEC("tp_btf/sock_send_length")
+int socket_written(__u64 *ctx)
+{
+	return on_socket((struct sock *)ctx[0], (int)ctx[1], (int)ctx[2], ACTIVITY_WRITE);
+}
+
+/* enum of net/tcp_states.h. */
+#define TCP_FIN_WAIT1 4
+#define TCP_CLOSE 7
+#define TCP_LAST_ACK 9
+
+/* A TCP connection is closed here, or aborted by either side. */
+SEC("tp_btf/inet_sock_set_state")
+int socket_state(__u64 *ctx)
+{
+	struct sock *sk = (struct sock *)ctx[0];
+	int state = (int)ctx[2];
+	__u32 zero = 0;
+	struct activity *a = bpf_map_lookup_elem(&closings, &zero);
+	struct socket *socket;
+	struct file *file;
+
+	if (state != TCP_FIN_WAIT1 && state != TCP_LAST_ACK && state != TCP_CLOSE)
+		return 0;
+	socket = sk->sk_socket;
+	if (!socket || !a)
+		return 0;
+	file = socket->file;
+	if (!file)
+		return 0;
+	begin(bpf_get_current_task_btf(), a, ACTIVITY_CLOSE);
+	a->socket = file->f_inode->i_ino;
+	send(a, sizeof(*a));
+	return 0;
+}
+
+/*
+ * Before: one tracepoint for each system call.
+ */
+
+/* The open file of a descriptor, NULL if there is none. */
+static __always_inline struct file *file_of(struct task_struct *task, __u64 fd)
+{
+	struct files_struct *all = READ(task_struct, task, files);
+	struct fdtable *table = READ(files_struct, all, fdt);
+	struct file **files = READ(fdtable, table, fd);
+	struct file *file = NULL;
+
+	if ((__u32)fd >= READ(fdtable, table, max_fds))
+		return NULL;
+	bpf_probe_read_kernel(&file, sizeof(file), &files[(__u32)fd]);
+	return file;
+}
+
+/* The inode number of a stream socket, 0 if the file is none. */
+static __always_inline __u64 stream_socket(struct file *file)
+{
+	struct inode *inode = READ(file, file, f_inode);
+	struct socket *socket;
+
+	if ((READ(inode, inode, i_mode) & S_IFMT) != S_IFSOCK)
+		return 0;
+	socket = READ(file, file, private_data);
+	if (READ(socket, socket, type) != SOCK_STREAM)
+		return 0;
+	return READ(inode, inode, i_ino);
+}
+
+static __always_inline void after_call(const struct call *call, __u64 result, __u64 flags,
+				       enum activity_kind what)
+{
+	struct transfer t = {
+		.buffer = call->buffer,
+		.length = call->length < result ? call->length : result,
+		.bytes = result,
+		.what = what,
+	};
+	struct task_struct *task = current();
+	struct record *r = my_record();
+	enum interest interest;
+	struct file *file;
+	__u64 socket;
+
+	if (!r || (flags & (MSG_PEEK | MSG_ERRQUEUE)))
+		return;
+	interest = look_at(r, &t);
+	if (interest == INTEREST_NONE && !watching)
+		return;
+	file = file_of(task, call->fd);
+	socket = stream_socket(file);
+	if (socket)
+		report(task, r, &t, interest, socket,
+		       (READ(file, file, f_flags) & O_NONBLOCK) || (flags & MSG_DONTWAIT));
+}
+
+#define AT_EXIT(name, what, prepare, flags)                                                        \
 	SEC("tracepoint/syscalls/sys_exit_" #name)                                                 \
 	int exit_##name(struct exit_context *ctx)                                                  \
 	{                                                                                          \
-		struct task_struct *task = current();                                              \
 		struct call call;                                                                  \
                                                                                                    \
-		if (of_interest(ctx) && read_call(task, &call) && prepare)                         \
-			report(task, what, &call, ctx->result);                                    \
+		if (ctx->result <= 0 || is_own())                                                  \
+			return 0;                                                                  \
+		read_call(user_registers(current()), &call);                                       \
+		__u64 with = flags;                                                                \
+		if (prepare)                                                                       \
+			after_call(&call, ctx->result, with, what);                                \
 		return 0;                                                                          \
 	}
 
-AT_EXIT(read, ACTIVITY_READ, true)
-AT_EXIT(readv, ACTIVITY_READ, first_buffer(&call))
-AT_EXIT(recvfrom, ACTIVITY_READ, true)
-AT_EXIT(recvmsg, ACTIVITY_READ, first_of_message(&call))
-AT_EXIT(write, ACTIVITY_WRITE, true)
-AT_EXIT(writev, ACTIVITY_WRITE, first_buffer(&call))
-AT_EXIT(sendto, ACTIVITY_WRITE, true)
-AT_EXIT(sendmsg, ACTIVITY_WRITE, first_of_message(&call))
+AT_EXIT(read, ACTIVITY_READ, true, 0)
+AT_EXIT(readv, ACTIVITY_READ, first_buffer(&call), 0)
+AT_EXIT(recvfrom, ACTIVITY_READ, true, call.fourth)
+AT_EXIT(recvmsg, ACTIVITY_READ, first_of_message(&call), call.length)
+AT_EXIT(write, ACTIVITY_WRITE, true, 0)
+AT_EXIT(writev, ACTIVITY_WRITE, first_buffer(&call), 0)
+AT_EXIT(sendto, ACTIVITY_WRITE, true, call.fourth)
+AT_EXIT(sendmsg, ACTIVITY_WRITE, first_of_message(&call), call.length)
 
 /* Whether no other descriptor refers to the file. */
 static __always_inline bool is_last(struct file *file)
@@ -387,24 +576,32 @@ int enter_close(struct enter_context *ctx)
 	if (!r || !file)
 		return 0;
 	socket = stream_socket(file);
-	if (socket == 0 || !is_last(file) || bpf_get_current_pid_tgid() >> 32 == own_tgid)
+	if (socket == 0 || !is_last(file) || is_own())
 		return 0;
-	begin(task, r, ACTIVITY_CLOSE);
+	begin(task, &r->head, ACTIVITY_CLOSE);
 	r->head.socket = socket;
-	send(r);
+	send(&r->head, sizeof(r->head));
 	return 0;
 }
 
+/*
+ * Event loops, on every kernel, once user space has seen one.
+ */
+
 static __always_inline int wait(void)
 {
-	__u32 tid = (__u32)bpf_get_current_pid_tgid();
-	struct record *r = my_record();
+	__u32 key = (__u32)bpf_get_current_pid_tgid() & (TURNS - 1);
+	__u8 *turn = bpf_map_lookup_elem(&turns, &key);
+	struct record *r;
 
-	if (!r || !bpf_map_lookup_elem(&turns, &tid))
+	if (!turn || !*turn)
 		return 0;
-	bpf_map_delete_elem(&turns, &tid);
-	begin(current(), r, ACTIVITY_WAIT);
-	send(r);
+	*turn = 0;
+	r = my_record();
+	if (!r)
+		return 0;
+	begin(current(), &r->head, ACTIVITY_WAIT);
+	send(&r->head, sizeof(r->head));
 	return 0;
 }
 

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/link"
 	"github.com/cilium/ebpf/ringbuf"
 	"golang.org/x/sys/unix"
@@ -36,15 +37,63 @@ const (
 // Requests is the programs that see requests on sockets. Its methods are safe for
 // concurrent use, but for Watch.
 type Requests struct {
-	objects rpcObjects
+	objects struct {
+		common
+		directPrograms
+		tracedPrograms
+	}
+	// direct says that the kernel has tracepoints of sockets.
+	direct  bool
 	links   []link.Link
 	watched bool
 }
 
+// What is loaded on every kernel, and one of two sets of programs.
+type (
+	common struct {
+		rpcMaps
+		rpcVariables
+		EnterEpollPwait  *ebpf.Program `ebpf:"enter_epoll_pwait"`
+		EnterEpollPwait2 *ebpf.Program `ebpf:"enter_epoll_pwait2"`
+		EnterEpollWait   *ebpf.Program `ebpf:"enter_epoll_wait"`
+	}
+	directPrograms struct {
+		SocketRead    *ebpf.Program `ebpf:"socket_read"`
+		SocketWritten *ebpf.Program `ebpf:"socket_written"`
+		SocketState   *ebpf.Program `ebpf:"socket_state"`
+	}
+	tracedPrograms struct {
+		ExitRead     *ebpf.Program `ebpf:"exit_read"`
+		ExitReadv    *ebpf.Program `ebpf:"exit_readv"`
+		ExitRecvfrom *ebpf.Program `ebpf:"exit_recvfrom"`
+		ExitRecvmsg  *ebpf.Program `ebpf:"exit_recvmsg"`
+		ExitWrite    *ebpf.Program `ebpf:"exit_write"`
+		ExitWritev   *ebpf.Program `ebpf:"exit_writev"`
+		ExitSendto   *ebpf.Program `ebpf:"exit_sendto"`
+		ExitSendmsg  *ebpf.Program `ebpf:"exit_sendmsg"`
+		EnterClose   *ebpf.Program `ebpf:"enter_close"`
+	}
+)
+
 // LoadRequests puts the programs into the kernel without running them. They share
 // what the sampler knows of programs. ringBytes is a power of two and a multiple
 // of the page size.
-func LoadRequests(s *Sampler, ringBytes int) (_ *Requests, err error) {
+func LoadRequests(s *Sampler, ringBytes int) (*Requests, error) {
+	return loadRequests(s, ringBytes, hasSocketTracepoints())
+}
+
+// hasSocketTracepoints tells whether the kernel has sock_send_length and
+// sock_recv_length: Linux 6.3 and later.
+func hasSocketTracepoints() bool {
+	spec, err := btf.LoadKernelSpec()
+	if err != nil {
+		return false
+	}
+	var hook *btf.Typedef
+	return spec.TypeByName("btf_trace_sock_recv_length", &hook) == nil
+}
+
+func loadRequests(s *Sampler, ringBytes int, direct bool) (_ *Requests, err error) {
 	spec, err := loadRpc()
 	if err != nil {
 		return nil, fmt.Errorf("read embedded BPF object: %w", err)
@@ -58,11 +107,28 @@ func LoadRequests(s *Sampler, ringBytes int) (_ *Requests, err error) {
 			return nil, fmt.Errorf("set BPF constant %s: %w", name, err)
 		}
 	}
-	r := new(Requests)
-	err = spec.LoadAndAssign(&r.objects, &ebpf.CollectionOptions{MapReplacements: map[string]*ebpf.Map{
+	r := &Requests{direct: direct}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, r.Close())
+		}
+	}()
+	opts := &ebpf.CollectionOptions{MapReplacements: map[string]*ebpf.Map{
 		rpcMapPrograms: s.objects.Programs,
 		rpcMapLayouts:  s.objects.Layouts,
-	}})
+	}}
+	// What is not assigned is not loaded.
+	if o := &r.objects; direct {
+		err = spec.LoadAndAssign(&struct {
+			*common
+			*directPrograms
+		}{&o.common, &o.directPrograms}, opts)
+	} else {
+		err = spec.LoadAndAssign(&struct {
+			*common
+			*tracedPrograms
+		}{&o.common, &o.tracedPrograms}, opts)
+	}
 	if err != nil {
 		return nil, explainLoad(err)
 	}
@@ -73,20 +139,42 @@ func LoadRequests(s *Sampler, ringBytes int) (_ *Requests, err error) {
 // Close.
 func (r *Requests) Attach() error {
 	o := &r.objects
-	for name, program := range map[string]*ebpf.Program{
-		"sys_exit_read":          o.ExitRead,
-		"sys_exit_readv":         o.ExitReadv,
-		"sys_exit_recvfrom":      o.ExitRecvfrom,
-		"sys_exit_recvmsg":       o.ExitRecvmsg,
-		"sys_exit_write":         o.ExitWrite,
-		"sys_exit_writev":        o.ExitWritev,
-		"sys_exit_sendto":        o.ExitSendto,
-		"sys_exit_sendmsg":       o.ExitSendmsg,
-		"sys_enter_close":        o.EnterClose,
+	if r.direct {
+		for _, program := range []*ebpf.Program{o.SocketRead, o.SocketWritten, o.SocketState} {
+			l, err := link.AttachTracing(link.TracingOptions{Program: program})
+			if err != nil {
+				return fmt.Errorf("attach to tracepoint of sockets: %w", err)
+			}
+			r.links = append(r.links, l)
+		}
+		return nil
+	}
+	return r.trace(map[string]*ebpf.Program{
+		"sys_exit_read":     o.ExitRead,
+		"sys_exit_readv":    o.ExitReadv,
+		"sys_exit_recvfrom": o.ExitRecvfrom,
+		"sys_exit_recvmsg":  o.ExitRecvmsg,
+		"sys_exit_write":    o.ExitWrite,
+		"sys_exit_writev":   o.ExitWritev,
+		"sys_exit_sendto":   o.ExitSendto,
+		"sys_exit_sendmsg":  o.ExitSendmsg,
+		"sys_enter_close":   o.EnterClose,
+	})
+}
+
+// AttachTurns makes the turns of event loops be sent too. That makes every system
+// call of the host some 15 ns dearer, so it is for hosts that have such loops.
+func (r *Requests) AttachTurns() error {
+	o := &r.objects
+	return r.trace(map[string]*ebpf.Program{
 		"sys_enter_epoll_wait":   o.EnterEpollWait,
 		"sys_enter_epoll_pwait":  o.EnterEpollPwait,
 		"sys_enter_epoll_pwait2": o.EnterEpollPwait2,
-	} {
+	})
+}
+
+func (r *Requests) trace(programs map[string]*ebpf.Program) error {
+	for name, program := range programs {
 		l, err := link.Tracepoint("syscalls", name, program, nil)
 		if errors.Is(err, os.ErrNotExist) && strings.Contains(name, "epoll") {
 			continue // an architecture or kernel without this call
@@ -150,7 +238,7 @@ func (r *Requests) Lost() (n uint64, err error) {
 // Sampler.MapBytes counts it.
 func (r *Requests) MapBytes() (uint64, error) {
 	o := &r.objects
-	return mapBytes([]*ebpf.Map{o.Activities, o.Watched, o.Turns, o.Records})
+	return mapBytes([]*ebpf.Map{o.Activities, o.Watched, o.Turns, o.Records, o.Closings})
 }
 
 // Close ends the programs and takes them out of the kernel. It is idempotent.
@@ -160,7 +248,16 @@ func (r *Requests) Close() error {
 		errs = append(errs, l.Close())
 	}
 	r.links = nil
-	return errors.Join(append(errs, r.objects.Close())...)
+	o := &r.objects
+	for _, program := range []*ebpf.Program{
+		o.EnterEpollPwait, o.EnterEpollPwait2, o.EnterEpollWait,
+		o.SocketRead, o.SocketWritten, o.SocketState,
+		o.ExitRead, o.ExitReadv, o.ExitRecvfrom, o.ExitRecvmsg,
+		o.ExitWrite, o.ExitWritev, o.ExitSendto, o.ExitSendmsg, o.EnterClose,
+	} {
+		errs = append(errs, program.Close())
+	}
+	return errors.Join(append(errs, o.rpcMaps.Close())...)
 }
 
 // SetProgram says what a process runs.

@@ -78,23 +78,7 @@ type rpcProgram struct {
 
 type rpcRecord struct {
 	_    structs.HostLayout
-	Head struct {
-		_         structs.HostLayout
-		Kind      uint16
-		What      uint8
-		Flags     uint8
-		Executor  uint8
-		Reserved  uint8
-		Captured  uint16
-		TimeNs    uint64
-		Socket    uint64
-		Bytes     uint64
-		Goroutine uint64
-		Parent    uint64
-		Tgid      uint32
-		Tid       uint32
-		Lost      uint64
-	}
+	Head rpcActivity
 	Data [4096]uint8
 }
 
@@ -103,6 +87,7 @@ type rpcRecord struct {
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	rpcMapActivities        = "activities"
+	rpcMapClosings          = "closings"
 	rpcMapLayouts           = "layouts"
 	rpcMapPrograms          = "programs"
 	rpcMapRecords           = "records"
@@ -120,6 +105,9 @@ const (
 	rpcProgExitSendto       = "exit_sendto"
 	rpcProgExitWrite        = "exit_write"
 	rpcProgExitWritev       = "exit_writev"
+	rpcProgSocketRead       = "socket_read"
+	rpcProgSocketState      = "socket_state"
+	rpcProgSocketWritten    = "socket_written"
 	rpcVarEmitActivity      = "emit_activity"
 	rpcVarEmitActivityFlag  = "emit_activity_flag"
 	rpcVarEmitActivityKind  = "emit_activity_kind"
@@ -184,6 +172,9 @@ type rpcProgramSpecs struct {
 	ExitSendto       *ebpf.ProgramSpec `ebpf:"exit_sendto"`
 	ExitWrite        *ebpf.ProgramSpec `ebpf:"exit_write"`
 	ExitWritev       *ebpf.ProgramSpec `ebpf:"exit_writev"`
+	SocketRead       *ebpf.ProgramSpec `ebpf:"socket_read"`
+	SocketState      *ebpf.ProgramSpec `ebpf:"socket_state"`
+	SocketWritten    *ebpf.ProgramSpec `ebpf:"socket_written"`
 }
 
 // rpcMapSpecs contains maps before they are loaded into the kernel.
@@ -191,6 +182,7 @@ type rpcProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type rpcMapSpecs struct {
 	Activities *ebpf.MapSpec `ebpf:"activities"`
+	Closings   *ebpf.MapSpec `ebpf:"closings"`
 	Layouts    *ebpf.MapSpec `ebpf:"layouts"`
 	Programs   *ebpf.MapSpec `ebpf:"programs"`
 	Records    *ebpf.MapSpec `ebpf:"records"`
@@ -233,6 +225,7 @@ func (o *rpcObjects) Close() error {
 // It can be passed to loadRpcObjects or ebpf.CollectionSpec.LoadAndAssign.
 type rpcMaps struct {
 	Activities *ebpf.Map `ebpf:"activities"`
+	Closings   *ebpf.Map `ebpf:"closings"`
 	Layouts    *ebpf.Map `ebpf:"layouts"`
 	Programs   *ebpf.Map `ebpf:"programs"`
 	Records    *ebpf.Map `ebpf:"records"`
@@ -243,6 +236,7 @@ type rpcMaps struct {
 func (m *rpcMaps) Close() error {
 	return _RpcClose(
 		m.Activities,
+		m.Closings,
 		m.Layouts,
 		m.Programs,
 		m.Records,
@@ -281,6 +275,9 @@ type rpcPrograms struct {
 	ExitSendto       *ebpf.Program `ebpf:"exit_sendto"`
 	ExitWrite        *ebpf.Program `ebpf:"exit_write"`
 	ExitWritev       *ebpf.Program `ebpf:"exit_writev"`
+	SocketRead       *ebpf.Program `ebpf:"socket_read"`
+	SocketState      *ebpf.Program `ebpf:"socket_state"`
+	SocketWritten    *ebpf.Program `ebpf:"socket_written"`
 }
 
 func (p *rpcPrograms) Close() error {
@@ -297,6 +294,9 @@ func (p *rpcPrograms) Close() error {
 		p.ExitSendto,
 		p.ExitWrite,
 		p.ExitWritev,
+		p.SocketRead,
+		p.SocketState,
+		p.SocketWritten,
 	)
 }
 

@@ -29,6 +29,8 @@ type activities struct {
 	// the pending ones some are missing.
 	lost uint64
 	gaps []gap
+	// turning says that the turns of event loops are sent.
+	turning bool
 }
 
 // gap is a loss of activities some time before another one.
@@ -112,7 +114,7 @@ func (a *activities) sort() {
 }
 
 // until hands on what happened up to a time.
-func (a *activities) until(now uint64, sink Sink) {
+func (a *activities) until(now uint64, sink RequestSink) {
 	n := 0
 	for n < len(a.pending) && a.pending[n].Time <= now {
 		for len(a.gaps) > 0 && a.gaps[0].time <= a.pending[n].Time {
@@ -132,13 +134,33 @@ func (a *activities) until(now uint64, sink Sink) {
 }
 
 // losses tells of a loss that nothing in the ring has told of yet.
-func (a *activities) losses(sink Sink) error {
+func (a *activities) losses(sink RequestSink) error {
 	lost, err := a.requests.Lost()
 	if err == nil && lost > a.lost && len(a.pending) == 0 {
 		sink.LostActivities(lost - a.lost)
 		a.lost = lost
 	}
 	return err
+}
+
+// WatchSocket makes every read and write of a socket an activity, with more of
+// its data, from some time later on. It may be called by the RequestSink.
+func (p *Profiler) WatchSocket(socket uint64) {
+	if err := p.activities.requests.Watch(socket); err != nil {
+		p.log.Debug("socket not watched", "error", err)
+	}
+}
+
+// FollowTurns makes the turns of event loops activities, which costs every system
+// call of the host some nanoseconds. It may be called by the RequestSink.
+func (p *Profiler) FollowTurns() {
+	if p.activities.turning {
+		return
+	}
+	p.activities.turning = true
+	if err := p.activities.requests.AttachTurns(); err != nil {
+		p.log.Warn("turns of event loops are not seen: their requests are told less well", "error", err)
+	}
 }
 
 // close is idempotent.

@@ -33,25 +33,28 @@ import (
 // the kernel refuses for want of a permission, and never for root.
 func newKernelTest(t *testing.T, frequency, ringBytes int) (*Profiler, *recorder) {
 	t.Helper()
-	return openKernelTest(t, frequency, ringBytes, 0)
+	return openKernelTest(t, frequency, ringBytes, false)
 }
 
 // newRequestsTest opens a profiler that follows requests.
 func newRequestsTest(t *testing.T) (*Profiler, *recorder) {
 	t.Helper()
-	return openKernelTest(t, 99, 1<<20, 1<<20)
+	return openKernelTest(t, 99, 1<<20, true)
 }
 
-func openKernelTest(t *testing.T, frequency, ringBytes, activityRingBytes int) (*Profiler, *recorder) {
+func openKernelTest(t *testing.T, frequency, ringBytes int, requests bool) (*Profiler, *recorder) {
 	t.Helper()
 	got := new(recorder)
-	p, err := New(Options{
+	options := Options{
 		Frequency: frequency, Event: CPUClock, RingBytes: ringBytes, TableBlocks: 16, CgroupSubsystem: bpf.CgroupV2,
-		ActivityRingBytes: activityRingBytes,
 		Proc: procfs.New("/proc"), Sink: got,
 		Logger:     slog.New(slog.NewTextHandler(t.Output(), nil)),
 		Registerer: prometheus.NewRegistry(),
-	})
+	}
+	if requests {
+		options.Requests, options.ActivityRingBytes = got, 1<<20
+	}
+	p, err := New(options)
 	if errors.As(err, new(*bpf.Unsupported)) && os.Geteuid() != 0 {
 		t.Skip(err)
 	}

@@ -32,14 +32,18 @@ import (
 )
 
 // Sink takes what the profiler makes. Its methods are called from Run's
-// goroutine, one at a time; they must be quick. Samples and activities come in
-// the order of their times, but for samples that had to wait for a table: those
-// do not say who executed.
+// goroutine, one at a time; they must be quick.
 type Sink interface {
 	Sample(*sample.Sample)
 	// Lost says that n more ticks have happened of which nothing else is known.
 	Lost(n uint64)
-	// Activity is called if Options.Requests is set. It must not keep its argument.
+}
+
+// RequestSink takes what tells of requests, as Sink takes samples and from the same
+// goroutine. Activities and samples come in the order of their times, but for
+// samples that had to wait for a table: those do not say who executed.
+type RequestSink interface {
+	// Activity must not keep its argument.
 	Activity(*sample.Activity)
 	// LostActivities says that n more activities have happened by now.
 	LostActivities(n uint64)
@@ -48,7 +52,7 @@ type Sink interface {
 	Exited(pid uint32)
 }
 
-// Options say what to sample and where it goes. All fields are needed.
+// Options say what to sample and where it goes. All fields but Requests are needed.
 type Options struct {
 	// Frequency is ticks per second and CPU.
 	Frequency int
@@ -56,8 +60,9 @@ type Options struct {
 	RingBytes int
 	// TableBlocks is the memory for unwind tables in MiB.
 	TableBlocks int
-	// ActivityRingBytes is the size of the ring of activities; 0: requests are not
-	// followed.
+	// Requests takes what tells of requests; nil: nobody looks for it. The ring it
+	// comes through has a size of its own.
+	Requests          RequestSink
 	ActivityRingBytes int
 	// CgroupSubsystem selects the hierarchy of Sample.CgroupID, see
 	// bpf.Options.
@@ -143,7 +148,7 @@ func New(opts Options) (_ *Profiler, err error) {
 	}
 	p.newWalker(p.sampler.Memory(), p.sampler)
 	p.programs = newPrograms(p.sampler, images(p.files, opts.Proc), p.log)
-	if opts.ActivityRingBytes > 0 {
+	if opts.Requests != nil {
 		if p.activities, err = newActivities(p.sampler, opts.ActivityRingBytes); err != nil {
 			return nil, err
 		}
@@ -380,15 +385,15 @@ func (p *Profiler) replay(horizon uint64) {
 // before hands on the activities up to a time.
 func (p *Profiler) before(time uint64) {
 	if p.activities != nil {
-		p.activities.until(time, p.opts.Sink)
+		p.activities.until(time, p.opts.Requests)
 	}
 }
 
 func (p *Profiler) apply(e event) {
 	p.stats.events.Inc()
 	p.processes.apply(e)
-	if e.kind == eventExit || e.kind == eventExec {
-		p.opts.Sink.Exited(e.pid)
+	if p.opts.Requests != nil && (e.kind == eventExit || e.kind == eventExec) {
+		p.opts.Requests.Exited(e.pid)
 	}
 	p.unlistEnded()
 }
@@ -469,7 +474,7 @@ func (p *Profiler) keepHouse() {
 	p.stats.processes.Set(float64(len(p.processes.byPID)))
 	p.stats.objects.Set(float64(p.processes.objects.count()))
 	if p.activities != nil {
-		if err := p.activities.losses(p.opts.Sink); err != nil {
+		if err := p.activities.losses(p.opts.Requests); err != nil {
 			p.log.Error("cannot count lost activities", "error", err)
 		}
 	}

@@ -65,15 +65,17 @@ func newPipeline(s sampling, frequency int, keep func(sample.Labels) bool, reg p
 	}
 	memory := splitBudget(int64(s.Memory))
 	p.profiler, err = profiler.New(profiler.Options{
-		Frequency:       frequency,
-		Event:           s.Event,
-		RingBytes:       memory.ring,
-		TableBlocks:     memory.blocks,
-		CgroupSubsystem: subsystem,
-		Proc:            proc,
-		Sink:            p,
-		Logger:          log,
-		Registerer:      reg,
+		Frequency:         frequency,
+		Event:             s.Event,
+		RingBytes:         memory.ring,
+		TableBlocks:       memory.blocks,
+		Requests:          p,
+		ActivityRingBytes: memory.activities,
+		CgroupSubsystem:   subsystem,
+		Proc:              proc,
+		Sink:              p,
+		Logger:            log,
+		Registerer:        reg,
 	})
 	if err != nil {
 		return nil, err
@@ -111,6 +113,15 @@ func (p *pipeline) Sample(s *sample.Sample) {
 		p.collector.Add(s.Stack, labels, 1)
 	}
 }
+
+// Activity tells of requests.
+func (p *pipeline) Activity(a *sample.Activity) {}
+
+// LostActivities tells that some are missing.
+func (p *pipeline) LostActivities(n uint64) {}
+
+// Exited tells that a process has ended.
+func (p *pipeline) Exited(pid uint32) {}
 
 // Lost adds samples that the kernel side had no room for.
 func (p *pipeline) Lost(n uint64) { p.collector.AddLost(int64(n)) }

@@ -21,17 +21,19 @@ const (
 // budget splits a memory budget, which holds for resident memory and BPF maps
 // together. None of it depends on the number of CPUs or the frequency.
 type budget struct {
-	ring   int // bytes, a power of two
-	blocks int // unwind tables, MiB
-	heap   int64
+	ring       int // bytes, a power of two
+	activities int // ring of activities, bytes, a power of two
+	blocks     int // unwind tables, MiB
+	heap       int64
 }
 
 func splitBudget(bytes int64) budget {
 	b := budget{
-		ring:   1 << (bits.Len64(uint64(bytes/32)) - 1),
-		blocks: int(bytes / 4 >> 20),
+		ring:       1 << (bits.Len64(uint64(bytes/32)) - 1),
+		activities: 1 << (bits.Len64(uint64(bytes/32)) - 1),
+		blocks:     int(bytes / 4 >> 20),
 	}
-	b.heap = bytes - int64(b.ring) - int64(b.blocks)<<20 - fixedMaps - programBytes
+	b.heap = bytes - int64(b.ring) - int64(b.activities) - int64(b.blocks)<<20 - fixedMaps - programBytes
 	return b
 }
 

@@ -226,6 +226,14 @@ func (r *Requests) Watch(socket uint64) error {
 	return nil
 }
 
+// Unwatch takes Watch back; it is no error if the socket is not watched.
+func (r *Requests) Unwatch(socket uint64) error {
+	if err := r.objects.Watched.Delete(socket); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+		return fmt.Errorf("stop watching socket %d: %w", socket, err)
+	}
+	return nil
+}
+
 // Lost is how many activities found no room in the ring.
 func (r *Requests) Lost() (n uint64, err error) {
 	if err := r.objects.Lost.Get(&n); err != nil {

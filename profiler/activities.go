@@ -144,11 +144,25 @@ func (a *activities) losses(sink RequestSink) error {
 }
 
 // WatchSocket makes every read and write of a socket an activity, with more of
-// its data, from some time later on. It may be called by the RequestSink.
-func (p *Profiler) WatchSocket(socket uint64) {
-	if err := p.activities.requests.Watch(socket); err != nil {
+// its data, from some time later on, or no longer. It may be called by the
+// RequestSink.
+func (p *Profiler) WatchSocket(socket uint64, everything bool) {
+	watch := p.activities.requests.Unwatch
+	if everything {
+		watch = p.activities.requests.Watch
+	}
+	if err := watch(socket); err != nil {
 		p.log.Debug("socket not watched", "error", err)
 	}
+}
+
+// Executable is the base name of what a process executes, empty if it is not
+// known. It may be called by the RequestSink.
+func (p *Profiler) Executable(pid uint32) string {
+	if proc := p.processes.byPID[pid]; proc != nil {
+		return proc.executable
+	}
+	return ""
 }
 
 // FollowTurns makes the turns of event loops activities, which costs every system

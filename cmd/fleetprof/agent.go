@@ -23,6 +23,7 @@ import (
 type sampling struct {
 	Event    profiler.Event   `help:"What ticks: cpu-clock, a timer that is the same everywhere, or cycles, the hardware counter where there is one." enum:"cpu-clock,cycles" default:"cpu-clock"`
 	Hostname string           `help:"Value of the label host_name. Default: this host's name." placeholder:"NAME"`
+	Requests bool             `help:"Say which request each sample served." negatable:"" default:"true"`
 	Memory   units.Base2Bytes `help:"Memory of the agent: what is resident and what BPF maps take. A store in the same process comes on top." name:"memory-budget" default:"128MiB" placeholder:"SIZE"`
 }
 
@@ -128,7 +129,7 @@ func (a *agent) Run(ctx context.Context) error {
 	defer stop()
 	naming, stopNaming := afterwards(ctx, encodeTime)
 	defer stopNaming()
-	go func() { sampled <- a.profiler.Run(ctx) }()
+	go func() { sampled <- a.sampleUntil(ctx) }()
 	go func() { sent <- a.upload.Run(uploading) }()
 	tick := time.NewTicker(a.every)
 	defer tick.Stop()

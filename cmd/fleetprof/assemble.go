@@ -24,10 +24,11 @@ import (
 )
 
 // pipeline is the way of a sample on its host, in the order it travels:
-// profiler → container → window → symbolize → pprof.
+// profiler → container → requests → window → symbolize → pprof.
 type pipeline struct {
 	profiler   *profiler.Profiler
 	containers *container.Resolver // nil where containers cannot be told apart
+	requests   *requests           // nil if nobody asks for them
 	collector  *window.Collector
 	symbolizer *symbolize.Symbolizer
 	encoding   window.Encoding
@@ -64,21 +65,29 @@ func newPipeline(s sampling, frequency int, keep func(sample.Labels) bool, reg p
 		})
 	}
 	memory := splitBudget(int64(s.Memory))
-	p.profiler, err = profiler.New(profiler.Options{
-		Frequency:         frequency,
-		Event:             s.Event,
-		RingBytes:         memory.ring,
-		TableBlocks:       memory.blocks,
-		Requests:          p,
-		ActivityRingBytes: memory.activities,
-		CgroupSubsystem:   subsystem,
-		Proc:              proc,
-		Sink:              p,
-		Logger:            log,
-		Registerer:        reg,
-	})
+	options := profiler.Options{
+		Frequency:       frequency,
+		Event:           s.Event,
+		RingBytes:       memory.ring,
+		TableBlocks:     memory.blocks,
+		CgroupSubsystem: subsystem,
+		Proc:            proc,
+		Sink:            p,
+		Logger:          log,
+		Registerer:      reg,
+	}
+	if s.Requests {
+		if p.requests, err = newRequests(frequency, reg, log); err != nil {
+			return nil, err
+		}
+		options.Requests, options.ActivityRingBytes = p.requests, memory.activities
+	}
+	p.profiler, err = profiler.New(options)
 	if err != nil {
 		return nil, err
+	}
+	if p.requests != nil {
+		p.requests.profiler = p.profiler
 	}
 	p.symbolizer, err = symbolize.New(symbolize.Options{
 		Files:      p.profiler.Files(),
@@ -109,19 +118,22 @@ func (p *pipeline) Sample(s *sample.Sample) {
 	if p.containers != nil {
 		labels.Container = p.containers.ContainerID(s.CgroupID, s.Process.PID)
 	}
-	if p.keep == nil || p.keep(labels) {
-		p.collector.Add(s.Stack, labels, 1)
+	if p.requests == nil {
+		p.add(s.Stack, labels)
+		return
 	}
+	stack := s.Stack
+	p.requests.engine.Sample(s, func(h sample.Handler) {
+		labels.Handler = h
+		p.add(stack, labels)
+	})
 }
 
-// Activity tells of requests.
-func (p *pipeline) Activity(a *sample.Activity) {}
-
-// LostActivities tells that some are missing.
-func (p *pipeline) LostActivities(n uint64) {}
-
-// Exited tells that a process has ended.
-func (p *pipeline) Exited(pid uint32) {}
+func (p *pipeline) add(stack sample.Stack, labels sample.Labels) {
+	if p.keep == nil || p.keep(labels) {
+		p.collector.Add(stack, labels, 1)
+	}
+}
 
 // Lost adds samples that the kernel side had no room for.
 func (p *pipeline) Lost(n uint64) { p.collector.AddLost(int64(n)) }

@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rpc
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/fleetprof/fleetprof/sample"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// exchanges are the reads and writes of a server with 1,000 connections and as
+// many threads.
+func exchanges(path func(i int) string) (all []sample.Activity) {
+	for i := range 1000 {
+		a := sample.Activity{
+			PID: 1, TID: uint32(i), Executor: sample.Executor{Kind: sample.Thread}, Socket: uint64(i), Kind: sample.Read,
+			Data: []byte("GET " + path(i) + " HTTP/1.1\r\nHost: localhost:8080\r\nUser-Agent: curl/8.0\r\nAccept: */*\r\n" +
+				"Accept-Encoding: gzip, deflate\r\nConnection: keep-alive\r\nCookie: a=b; c=d\r\n\r\n"),
+		}
+		a.Bytes = int64(len(a.Data))
+		b := a
+		b.Kind, b.Data = sample.Write, []byte("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\nok")
+		b.Bytes = int64(len(b.Data))
+		all = append(all, a, b)
+	}
+	return all
+}
+
+func benchEngine(tb testing.TB) *Engine {
+	e, err := New(Options{
+		Service: func(uint32) string { return "s" }, Watch: func(uint64, bool) {}, Registerer: prometheus.NewRegistry(),
+	})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return e
+}
+
+func BenchmarkActivity(b *testing.B) {
+	for name, path := range map[string]func(i int) string{
+		"known paths": func(i int) string { return fmt.Sprintf("/api/route%d", i%4) },
+		"ids":         func(i int) string { return fmt.Sprintf("/api/items/%d?token=x", i) },
+		"scan":        func(i int) string { return fmt.Sprintf("/%c%c%c/x", 'a'+i%26, 'a'+i/26%26, 'a'+i/676) },
+	} {
+		b.Run(name, func(b *testing.B) {
+			e, all, now := benchEngine(b), exchanges(path), uint64(1)
+			b.ReportAllocs()
+			i := 0
+			for b.Loop() {
+				a := &all[i%len(all)]
+				now += 1000
+				a.Time = now
+				e.Activity(a)
+				i++
+			}
+		})
+	}
+}
+
+func BenchmarkSample(b *testing.B) {
+	e, all := benchEngine(b), exchanges(func(int) string { return "/a" })
+	for i := range all[:3] {
+		e.Activity(&all[i])
+	}
+	s := &sample.Sample{Process: sample.Process{PID: 1}, TID: all[2].TID, Executor: all[2].Executor}
+	exact := 0
+	decided := func(h sample.Handler) {
+		if h.Attribution == sample.Exact {
+			exact++
+		}
+	}
+	b.ReportAllocs()
+	n := 0
+	for b.Loop() {
+		e.Sample(s, decided)
+		n++
+	}
+	if exact != n {
+		b.Errorf("%d of %d are exact", exact, n)
+	}
+}
+
+// A known path costs no memory.
+func TestActivityDoesNotAllocate(t *testing.T) {
+	e, all, i := benchEngine(t), exchanges(func(i int) string { return fmt.Sprint("/items/", i%7) }), 0
+	for i := range all {
+		e.Activity(&all[i])
+	}
+	if n := testing.AllocsPerRun(5000, func() {
+		e.Activity(&all[i%len(all)])
+		i++
+	}); n != 0 {
+		t.Errorf("an activity allocates %v times", n)
+	}
+}

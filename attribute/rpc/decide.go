@@ -1,0 +1,298 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rpc
+
+import (
+	"strings"
+
+	"github.com/fleetprof/fleetprof/sample"
+)
+
+// claim is what is said of a sample.
+type claim struct {
+	attribution sample.Attribution
+	source      sample.Source
+	h           *handler
+}
+
+// verdictOf is what is said of a sample, or what it waits for.
+type verdictOf struct {
+	claim
+	candidates int
+
+	why   reason
+	owner *executor
+	about ref
+}
+
+func unattributed() verdictOf { return verdictOf{claim: claim{attribution: sample.Unattributed}} }
+
+// ambiguous says that it may have been any open request of an executor.
+func ambiguous(x *executor) verdictOf {
+	return verdictOf{claim: claim{attribution: sample.Ambiguous}, candidates: x.open}
+}
+
+// bySocket claims a sample for a request that was seen on a socket.
+func bySocket(a sample.Attribution, r *request) verdictOf {
+	return verdictOf{claim: claim{a, sample.SourceSocket, r.h}}
+}
+
+// wait puts a verdict off.
+func (v verdictOf) wait(why reason, x *executor, about ref) verdictOf {
+	v.why, v.owner, v.about = why, x, about
+	return v
+}
+
+// Sample decides which request a sample served, and calls decided exactly once
+// for it: now, in a later call of Activity, Sample, LostActivities or Exited, or
+// in Flush at the latest. decided must not call the Engine. The sample itself is
+// not kept.
+func (e *Engine) Sample(s *sample.Sample, decided func(sample.Handler)) {
+	e.advance(s.Time)
+	v := e.judge(s)
+	if v.why != decidedNow {
+		e.wait(v, e.now, decided)
+		return
+	}
+	e.decide(v, decided)
+}
+
+func (e *Engine) decide(v verdictOf, decided func(sample.Handler)) {
+	e.metrics.samples[v.attribution].Inc()
+	var labels sample.Handler
+	if v.h != nil {
+		labels = v.h.labels
+		v.h.cpu.Add(e.options.Period.Seconds())
+	}
+	if v.attribution == sample.Ambiguous {
+		e.metrics.candidates.Observe(float64(v.candidates))
+	}
+	labels.Attribution, labels.Source = v.attribution, v.source
+	decided(labels)
+}
+
+// judge looks at the evidence, the strongest first.
+func (e *Engine) judge(s *sample.Sample) verdictOf {
+	if v, ok := e.published(s); ok {
+		return v
+	}
+	switch s.Executor.Kind {
+	case sample.RuntimeExecutor:
+		return verdictOf{claim: claim{attribution: sample.Runtime}}
+	case sample.Thread, sample.Goroutine:
+	default:
+		return unattributed()
+	}
+	p := e.processes[s.Process.PID]
+	if p == nil {
+		return unattributed()
+	}
+	if s.Executor.Kind == sample.Thread {
+		return e.thread(p, s)
+	}
+	return e.goroutine(p, s)
+}
+
+// published is what the program's own memory says.
+func (e *Engine) published(s *sample.Sample) (v verdictOf, ok bool) {
+	q := &s.Request
+	path, _, _ := strings.Cut(q.Path, "?")
+	if q.Source == "" || q.RPC == "" && q.Route == "" && path == "" {
+		return v, false
+	}
+	service := e.process(s.Process.PID).service
+	v.claim = claim{attribution: sample.Exact, source: q.Source}
+	switch {
+	case q.RPC != "":
+		v.h = e.handlers.rpc(service, q.RPC)
+	case q.Route != "":
+		v.h = e.handlers.route(service, q.Method, pathOf(q.Route))
+	default:
+		h := head{method: []byte(q.Method)}
+		if !h.setTarget([]byte(path), false) {
+			h.target = unknownPath
+		}
+		v.h, _ = e.handlers.path(service, h.method, h.target, false)
+	}
+	switch q.Goroutine {
+	case s.Executor.Goroutine:
+		return v, true
+	case s.Executor.Parent:
+		v.attribution = sample.Inferred
+		return e.child(s, e.parentRequest(s, service), v), true
+	}
+	return unattributed(), true
+}
+
+// pathOf is the path of a pattern, which in Go's net/http may have a method and
+// a host before it: "GET example.com/items/{id}".
+func pathOf(route string) string {
+	if i := strings.IndexByte(route, '/'); i > 0 {
+		return route[i:]
+	}
+	return route
+}
+
+// parentRequest tells one request of the parent from the next: by what was seen
+// on sockets, or else by what it asks for.
+func (e *Engine) parentRequest(s *sample.Sample, service *service) uint64 {
+	if x := e.executors[executorKey{s.Process.PID, sample.Goroutine, s.Executor.Parent}]; x != nil && x.latest != 0 {
+		return x.latest
+	}
+	q := &s.Request
+	return 1<<63 | e.handlers.identity(service, byRoute, []byte(q.Method), []byte(q.Path+"\x00"+q.Route+"\x00"+q.RPC))
+}
+
+// never is the birth of a goroutine that is no part of a request.
+const never = ^uint64(0)
+
+// child judges a sample of a goroutine by the request of its parent that is open
+// now. One that was seen during another request, or goes on after this one, is
+// background work that a handler once started, so the claim has to wait.
+func (e *Engine) child(s *sample.Sample, during uint64, v verdictOf) verdictOf {
+	x := e.executor(s.Process.PID, s.TID, s.Executor)
+	switch {
+	case x == nil:
+		return unattributed()
+	case x.birth == 0:
+		x.birth = during
+	case x.birth != during:
+		e.background(x)
+		return unattributed()
+	}
+	return v.wait(forChild, x, ref{})
+}
+
+// thread judges a sample of a thread by what it read.
+func (e *Engine) thread(p *process, s *sample.Sample) verdictOf {
+	handsOff := p.handsOff(e.now)
+	x := e.executors[executorKey{p.pid, sample.Thread, uint64(s.TID)}]
+	if x == nil {
+		if !handsOff {
+			return unattributed()
+		}
+		x = e.executor(p.pid, s.TID, s.Executor)
+	}
+	e.dropIdle(x)
+	switch {
+	case x.run.get() != nil:
+		return verdictOf{}.wait(forRun, x, x.run)
+	case handsOff && !x.waited:
+		return verdictOf{}.wait(forAnswer, x, ref{})
+	case x.open == 0 || handsOff:
+		return unattributed()
+	case x.first.loop || x.last.loop:
+		return ambiguous(x)
+	}
+	return e.only(x)
+}
+
+// goroutine judges a sample of a goroutine by what it read, or what the one that
+// started it did.
+func (e *Engine) goroutine(p *process, s *sample.Sample) verdictOf {
+	x := e.executors[executorKey{p.pid, sample.Goroutine, s.Executor.Goroutine}]
+	if x != nil {
+		e.dropIdle(x)
+	}
+	if p.handsOff(e.now) {
+		if x = e.executor(p.pid, s.TID, s.Executor); x == nil {
+			return unattributed()
+		}
+		return verdictOf{}.wait(forAnswer, x, ref{})
+	}
+	if x != nil && x.open > 0 {
+		return e.only(x)
+	}
+	parent := e.executors[executorKey{p.pid, sample.Goroutine, s.Executor.Parent}]
+	if parent != nil {
+		e.executorList.touch(parent)
+		e.dropIdle(parent)
+	}
+	switch {
+	case parent == nil || parent.open == 0:
+		e.background(x)
+		return unattributed()
+	case parent.open > 1 || parent.first.sock.hidden:
+		return ambiguous(parent)
+	}
+	return e.child(s, parent.first.serial, bySocket(sample.Inferred, parent.first))
+}
+
+// only judges by the open requests of an executor that does one thing after the
+// other.
+func (e *Engine) only(x *executor) verdictOf {
+	r := x.first
+	switch {
+	case x.open > 1 || r.sock.hidden:
+		return ambiguous(x)
+	case x.proc.handsOff(e.now):
+		return unattributed()
+	case x.proc.keeps(e.now):
+		return bySocket(sample.Exact, r)
+	}
+	return bySocket(sample.Exact, r).wait(forModel, x, r.ref())
+}
+
+// dropIdle gives up requests that are open for too long to be true.
+func (e *Engine) dropIdle(x *executor) {
+	for x.first != nil && e.now-x.first.time > uint64(requestIdle) {
+		e.abandon(x.first, e.metrics.idle)
+	}
+}
+
+// overdue judges a sample that waited, without waiting any longer.
+func (e *Engine) overdue(i int32) verdictOf {
+	w := &e.waiting.all[i]
+	x, r := w.owner, w.about.get()
+	switch {
+	case w.why == forChild && (w.claim.source != sample.SourceSocket || !x.proc.handsOff(e.now)):
+		return verdictOf{claim: w.claim}
+	case r == nil || w.why == forAnswer || x.proc.handsOff(e.now):
+		return unattributed()
+	case r.sock.hidden || x.open != 1:
+	case w.why == forModel && !r.loop && x.proc.keeps(e.now):
+		return verdictOf{claim: w.claim}
+	case w.why == forRun && x.run.get() == r && x.waited && x.certain && x.trusted(e.now) && x.runs >= provenRuns:
+		return bySocket(sample.Exact, r)
+	}
+	return ambiguous(x)
+}
+
+// provenRuns is how many answers in the run of their request show that an event
+// loop is written so.
+const provenRuns = 8
+
+// trusted reports whether an event loop only answers, these days, what it read
+// in the same turn.
+func (x *executor) trusted(now uint64) bool {
+	return x.stray == 0 || now-x.stray >= uint64(strayMemory)
+}
+
+// runVerdict judges the samples of an event loop between reading and writing for
+// a request, with no other read and no end of the turn in between.
+func (e *Engine) runVerdict(x *executor, r *request) verdictOf {
+	v := bySocket(sample.Inferred, r)
+	trusted := x.trusted(e.now)
+	switch {
+	case r.sock.hidden:
+		return ambiguous(x)
+	case x.proc.handsOff(e.now):
+		if !trusted {
+			return unattributed()
+		}
+	case !x.waited:
+		// The loop does not wait by epoll_wait(2), so its turns are not known.
+		if x.open > 1 {
+			return ambiguous(x)
+		}
+	case !trusted:
+		// Callbacks of timers and such do work for requests too, and may have come
+		// in between; rarely so after an upstream answer.
+		if !x.resumed && uint64(x.strays)*50 > uint64(x.runs) {
+			return ambiguous(x)
+		}
+	case x.open == 1 && x.certain:
+		v.attribution = sample.Exact
+	}
+	return v
+}

@@ -1,0 +1,325 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rpc
+
+import (
+	"errors"
+	"time"
+
+	"github.com/fleetprof/fleetprof/attribute/rpc/http2"
+	"github.com/fleetprof/fleetprof/sample"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+const (
+	// handoffMemory is for how long a process counts as one whose requests
+	// change hands since one last did.
+	handoffMemory = 60 * time.Second
+	// strayMemory is for how long an event loop is not trusted since it last
+	// answered a request that nothing it read then led to.
+	strayMemory = 60 * time.Second
+	// patience is how long a sample waits for the answer of its request. With
+	// 99 samples a second and CPU it bounds how many wait.
+	patience = 2 * time.Second
+	// requestIdle and socketIdle are when something that was not heard of again
+	// is taken for over: ten minutes are longer than proxies let requests take.
+	requestIdle = 10 * time.Minute
+	socketIdle  = 10 * time.Minute
+
+	// The bounds of the tables. A host with 10,000 connections is common, with
+	// 16,384 busy ones rare; an entry is 200 to 300 bytes.
+	maxSockets   = 16384
+	maxExecutors = 16384
+	maxProcesses = 2 * maxExecutors // those without executors are swept out then
+	maxRequests  = 32768
+	// maxQueued bounds the unanswered requests of one HTTP/1 socket, maxStreams
+	// those of an HTTP/2 one (RFC 9113 recommends to allow 100).
+	maxQueued  = 64
+	maxStreams = 1000
+	maxFree    = 1024
+	// maxPending bounds the samples that wait: 64 threads at 99 per second for
+	// patience are 12,672, at some 100 bytes each.
+	maxPending = 16384
+	// maxGlue bounds what is kept of a head that comes in parts.
+	maxGlue = 512
+)
+
+// Options are what an Engine needs. Service, Watch and Registerer must be set.
+type Options struct {
+	// Service names the service of a process, for metrics. It is called once for
+	// a process, when its first request is seen.
+	Service func(pid uint32) string
+	// Watch asks the kernel side to report every read and write of a socket with
+	// more of their bytes, or only what looks like a head again. It may take effect
+	// late or never.
+	Watch      func(socket uint64, everything bool)
+	Registerer prometheus.Registerer
+	// RoutesPerService bounds the handlers of a service that are told apart; the
+	// rest is `other`. 0 is 500.
+	RoutesPerService int
+	// Period is the CPU time a sample stands for.
+	Period time.Duration
+	// NewDecoder makes a decoder for an HTTP/2 connection; nil is that of
+	// attribute/rpc/http2.
+	NewDecoder func(Start) Decoder
+}
+
+// Engine binds samples to requests. It is not safe for concurrent use.
+// Activities and samples must come in the order of their times.
+type Engine struct {
+	options  Options
+	handlers *handlers
+	metrics  engineMetrics
+	now      uint64
+
+	sockets      map[uint64]*socket
+	socketList   recency[socket]
+	freeSockets  []*socket
+	executors    map[executorKey]*executor
+	executorList recency[executor]
+	processes    map[uint32]*process
+
+	requests     int
+	freeRequests *request
+	serial       uint64
+
+	waiting waiting
+	joined  []byte // scratch: a head put together
+	// events are those of one call of a Decoder, and emit adds to them.
+	events []http2.Event
+	emit   func(http2.Event)
+}
+
+// New returns an Engine that knows of no request.
+func New(o Options) (*Engine, error) {
+	if o.Service == nil || o.Watch == nil || o.Registerer == nil {
+		return nil, errors.New("rpc: Options lack Service, Watch or Registerer")
+	}
+	if o.RoutesPerService == 0 {
+		o.RoutesPerService = 500
+	}
+	if o.NewDecoder == nil {
+		o.NewDecoder = newDecoder
+	}
+	e := &Engine{
+		options:   o,
+		handlers:  newHandlers(o.RoutesPerService, newRequestMetrics(o.Registerer)),
+		metrics:   newEngineMetrics(o.Registerer),
+		sockets:   make(map[uint64]*socket),
+		executors: make(map[executorKey]*executor),
+		processes: make(map[uint32]*process),
+		waiting:   waiting{free: none, first: none, last: none},
+	}
+	e.emit = func(v http2.Event) { e.events = append(e.events, v) }
+	e.socketList.link = func(s *socket) *links[socket] { return &s.links }
+	e.executorList.link = func(x *executor) *links[executor] { return &x.links }
+	return e, nil
+}
+
+// Activity takes what a thread did. Data is not kept.
+func (e *Engine) Activity(a *sample.Activity) {
+	e.advance(a.Time)
+	switch a.Kind {
+	case sample.Close:
+		if s := e.sockets[a.Socket]; s != nil {
+			e.forgetSocket(s, e.metrics.closed)
+		}
+	case sample.Wait:
+		if key, ok := keyOf(a.PID, a.TID, a.Executor); ok && key.kind == sample.Thread {
+			if x := e.executors[key]; x != nil {
+				e.turn(x)
+			}
+		}
+	case sample.Read, sample.Write:
+		if len(a.Data) > 0 && a.Bytes >= int64(len(a.Data)) {
+			e.transfer(a)
+		}
+	}
+}
+
+// transfer takes bytes that moved.
+func (e *Engine) transfer(a *sample.Activity) {
+	s := e.sockets[a.Socket]
+	if s == nil {
+		if !beginning(a) {
+			return
+		}
+		s = e.socket(a.Socket)
+		if a.Kind == sample.Read && http2.Plausible(a.Data) {
+			e.startHTTP2(s, a, Joined)
+			return
+		}
+	} else {
+		s.used = e.now
+		e.socketList.touch(s)
+	}
+	switch {
+	case s.proto == noProtocol:
+	case s.proto == http2Protocol:
+		e.frames(s, a)
+	case a.Kind == sample.Read && s.role == client:
+		e.upstreamAnswer(s, a)
+	case a.Kind == sample.Read:
+		e.requestBytes(s, a)
+	case s.role == server:
+		e.answerBytes(s, a)
+	default:
+		e.upstreamRequest(s, a)
+	}
+}
+
+// beginning reports whether a socket is worth to be known from these bytes on.
+func beginning(a *sample.Activity) bool {
+	if a.Kind == sample.Write {
+		_, v := parseRequest(a.Data, a.Bytes > int64(len(a.Data)))
+		return v == valid || isPreface(a.Data)
+	}
+	c := a.Data[0]
+	return 'A' <= c && c <= 'Z' && !hasPrefix(a.Data, "HTTP/") || http2.Plausible(a.Data)
+}
+
+func hasPrefix(b []byte, prefix string) bool {
+	return len(b) >= len(prefix) && string(b[:len(prefix)]) == prefix
+}
+
+// LostActivities says that n activities did not arrive: nothing is known about
+// open requests any more. What was learned about programs stays.
+func (e *Engine) LostActivities(n uint64) {
+	e.metrics.lost.Add(float64(n))
+	for e.waiting.first != none {
+		i := e.waiting.first
+		v := unattributed()
+		if w := &e.waiting.all[i]; w.about.get() != nil {
+			v = ambiguous(w.owner)
+		}
+		e.settle(i, v)
+	}
+	for s := e.socketList.newest; s != nil; s = s.links.older {
+		e.endAll(s, e.metrics.void)
+		s.known, s.glue, s.tie, s.waiting = false, s.glue[:0], ref{}, 0
+		if s.proto == http2Protocol {
+			s.decoder.Lost(http2.Read, ignore)
+			s.decoder.Lost(http2.Write, ignore)
+		}
+	}
+	for x := e.executorList.newest; x != nil; x = x.links.older {
+		x.run = ref{}
+	}
+}
+
+func ignore(http2.Event) {}
+
+// Exited says that a process ended or executes another program.
+func (e *Engine) Exited(pid uint32) {
+	p := e.processes[pid]
+	if p == nil {
+		return
+	}
+	for x := range p.executors {
+		e.forgetExecutor(x)
+	}
+	delete(e.processes, pid)
+}
+
+// advance moves the time on, and drops what is overdue.
+func (e *Engine) advance(now uint64) {
+	if now <= e.now {
+		return
+	}
+	e.now = now
+	for i := e.waiting.first; i != none && now-e.waiting.all[i].time > uint64(patience); i = e.waiting.first {
+		e.settle(i, e.overdue(i))
+	}
+	for s := e.socketList.oldest; s != nil && now-s.used > uint64(socketIdle); s = e.socketList.oldest {
+		e.forgetSocket(s, e.metrics.idle)
+	}
+}
+
+// abandon ends a request that was not answered.
+func (e *Engine) abandon(r *request, by counter) {
+	by.Inc()
+	if r.reader != nil {
+		e.settleAbout(r)
+	}
+	e.free(r)
+}
+
+// supersede takes a request for over whose answer may still come.
+func (e *Engine) supersede(r *request) {
+	e.metrics.superseded.Inc()
+	e.settleAbout(r)
+	r.shut()
+}
+
+// turn takes that a thread begins to wait for events.
+func (e *Engine) turn(x *executor) {
+	x.waited, x.bound = true, e.now
+	// A thread that has an epoll instance of its own serves its requests by
+	// events even if their sockets block.
+	for r := x.first; r != nil; r = r.nextOpen {
+		r.loop = true
+	}
+	e.endRun(x)
+}
+
+// endRun says that what an event loop does from here on is no more the request
+// it did until now.
+func (e *Engine) endRun(x *executor) {
+	if x.run.serial == 0 {
+		return
+	}
+	x.run = ref{}
+	if x.pending > 0 {
+		e.settleRun(x)
+	}
+}
+
+// beginRun says that what an event loop does from here on is a request, because
+// it read something of it.
+func (e *Engine) beginRun(x *executor, r *request, resumed, certain bool) {
+	e.endRun(x)
+	x.run, x.resumed, x.certain = r.ref(), resumed, certain
+}
+
+// isLoop reports whether an executor that reads or writes a socket does so in an
+// event loop. Go's sockets never block, but its goroutines do.
+func isLoop(x *executor, a *sample.Activity) bool {
+	return x != nil && a.Nonblocking && x.key.kind == sample.Thread
+}
+
+// finish takes that the first byte of an answer is written, by x or, if it is
+// nil, by somebody unknown.
+func (e *Engine) finish(r *request, x *executor, status int) {
+	e.metrics.answered.Inc()
+	r.h.duration.Observe(time.Duration(e.now - r.time).Seconds())
+	if status >= 500 {
+		r.h.errors.Inc()
+	}
+	reader := r.reader
+	if reader == nil || reader.dead || x == nil {
+		e.abandonReader(r)
+		e.free(r)
+		return
+	}
+	if reader == x {
+		x.proc.same = max(e.now, 1)
+		e.settleSame(x, r)
+	} else {
+		reader.proc.handoff, x.proc.handoff = max(e.now, 1), max(e.now, 1)
+		e.settleAbout(r)
+		if x.run.get() != nil {
+			e.endRun(x)
+		}
+	}
+	e.settleAnswered(x, r)
+	x.bound = e.now
+	e.free(r)
+}
+
+// abandonReader settles what waits for a request of which nobody knows who
+// answered it.
+func (e *Engine) abandonReader(r *request) {
+	if r.reader != nil && !r.reader.dead {
+		e.settleAbout(r)
+	}
+}

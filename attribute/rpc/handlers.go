@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rpc
+
+import (
+	"bytes"
+	"hash/maphash"
+	"strings"
+
+	"github.com/fleetprof/fleetprof/sample"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+const (
+	// other stands for every handler, and every service, beyond a bound.
+	other = "other"
+	// otherMethod is what OpenTelemetry says of a method that is not known.
+	otherMethod = "_OTHER"
+
+	// maxServices bounds the services with metrics of their own: a host runs
+	// tens of different programs that serve requests.
+	maxServices = 255
+	// maxCached bounds the paths whose handler is remembered, at some 50 bytes
+	// each. Paths with ids come once, so the cache is simply emptied when full.
+	maxCached = 16384
+)
+
+// handler is one thing a service does on request, with its metrics.
+type handler struct {
+	labels   sample.Handler
+	requests prometheus.Counter
+	errors   prometheus.Counter
+	duration prometheus.Observer
+	cpu      prometheus.Counter
+}
+
+// service is what requests are counted by.
+type service struct {
+	name     string
+	number   uint64
+	handlers map[string]*handler
+	// distinct is how many of them count against the bound.
+	distinct int
+}
+
+// handlers finds the handler of a request.
+type handlers struct {
+	perService int
+	metrics    *requestMetrics
+	services   map[string]*service
+	cache      map[uint64]*handler
+	seed       maphash.Seed
+	hash       maphash.Hash
+	scratch    []byte
+}
+
+func newHandlers(perService int, m *requestMetrics) *handlers {
+	h := &handlers{
+		perService: perService, metrics: m,
+		services: make(map[string]*service), cache: make(map[uint64]*handler), seed: maphash.MakeSeed(),
+	}
+	h.hash.SetSeed(h.seed)
+	return h
+}
+
+func (h *handlers) service(name string) *service {
+	if s := h.services[name]; s != nil {
+		return s
+	}
+	if len(h.services) >= maxServices && name != other {
+		return h.service(other)
+	}
+	name = strings.Clone(strings.ToValidUTF8(name, "\uFFFD"))
+	s := &service{name: name, number: uint64(len(h.services)), handlers: make(map[string]*handler)}
+	h.services[name] = s
+	return s
+}
+
+// The kinds of names a handler can have, and the first byte of its key.
+const (
+	byTemplate = 't'
+	byRoute    = 'r'
+	byRPC      = 'g'
+)
+
+// identity is a 64-bit hash of what a request asks for, seeded, so that nobody
+// outside can make two of them equal. It is never 0.
+func (h *handlers) identity(s *service, kind byte, method, name []byte) uint64 {
+	h.hash.Reset()
+	_ = h.hash.WriteByte(kind) // never fails
+	_ = h.hash.WriteByte(byte(s.number))
+	_ = h.hash.WriteByte(byte(len(method)))
+	_, _ = h.hash.Write(method)
+	_, _ = h.hash.Write(name)
+	return h.hash.Sum64() | 1
+}
+
+// path gives the handler for a method and a path without a query.
+func (h *handlers) path(s *service, method, path []byte, cut bool) (*handler, uint64) {
+	id := h.identity(s, byTemplate, method, path)
+	if found := h.cache[id]; found != nil && !cut {
+		return found, id
+	}
+	key := h.key(byTemplate, method)
+	from := len(key)
+	key = appendTemplate(key, path, cut)
+	found := h.find(s, key, from)
+	if !cut {
+		if len(h.cache) >= maxCached {
+			clear(h.cache)
+		}
+		h.cache[id] = found
+	}
+	return found, id
+}
+
+// route gives the handler for a route the framework matched.
+func (h *handlers) route(s *service, method, route string) *handler {
+	key := h.key(byRoute, []byte(method))
+	return h.find(s, append(key, route...), len(key))
+}
+
+// rpc gives the handler for the path of a gRPC call.
+func (h *handlers) rpc(s *service, path string) *handler {
+	key := h.key(byRPC, nil)
+	return h.find(s, append(key, strings.TrimPrefix(path, "/")...), len(key))
+}
+
+func (h *handlers) key(kind byte, method []byte) []byte {
+	if len(method) > 0 && !knownMethod(method) {
+		method = []byte(otherMethod)
+	}
+	h.scratch = append(append(append(h.scratch[:0], kind), method...), 0)
+	return h.scratch
+}
+
+// find looks up a key: kind, method, 0, name. Beyond the bound it is that of
+// `other`, one for each kind and method.
+func (h *handlers) find(s *service, key []byte, name int) *handler {
+	h.scratch = key
+	if found := s.handlers[string(key)]; found != nil {
+		return found
+	}
+	if s.distinct >= h.perService {
+		key = append(key[:name], other...)
+		h.scratch = key
+		if found := s.handlers[string(key)]; found != nil {
+			return found
+		}
+	}
+	s.distinct++
+	text := strings.ToValidUTF8(string(key[name:]), "\uFFFD")
+	method := string(bytes.TrimSuffix(key[1:name], []byte{0}))
+	labels := sample.Handler{HTTPMethod: method}
+	switch key[0] {
+	case byTemplate:
+		labels.URLTemplate = text
+	case byRoute:
+		labels.HTTPRoute = text
+	case byRPC:
+		labels = sample.Handler{RPCMethod: text, RPCSystem: "grpc"}
+	}
+	made := h.metrics.handler(s.name, labels)
+	s.handlers[string(key)] = made
+	return made
+}

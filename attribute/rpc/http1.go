@@ -1,0 +1,305 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rpc
+
+import (
+	"bytes"
+
+	"github.com/fleetprof/fleetprof/sample"
+)
+
+// requestBytes takes what was read from a socket that may be a server's.
+func (e *Engine) requestBytes(s *socket, a *sample.Activity) {
+	x := e.executor(a.PID, a.TID, a.Executor)
+	data, total := a.Data, a.Bytes
+	if s.body != 0 {
+		if s.body < 0 || s.body >= total {
+			s.body = max(s.body-total, min(s.body, 0))
+			e.bodyRead(s, x)
+			return
+		}
+		data, total = data[min(s.body, int64(len(data))):], total-s.body
+		s.body = 0
+	}
+	if len(s.glue) > 0 {
+		data, total = e.glued(s, data, total)
+	}
+	if isPreface(data) && s.n == 0 {
+		e.startHTTP2(s, a, Fresh)
+		return
+	}
+	opened := e.requestHeads(s, x, a, data, total)
+	switch {
+	case s.role == unknownRole && len(s.glue) == 0:
+		e.forgetSocket(s, e.metrics.void)
+	case opened == 0:
+		e.readMore(s, x)
+	case !isLoop(x, a):
+	case opened == 1 && !s.pipelined:
+		e.beginRun(x, s.last, false, true)
+	default:
+		e.endRun(x)
+	}
+}
+
+// bodyRead takes that more of the last request of a socket was read.
+func (e *Engine) bodyRead(s *socket, x *executor) {
+	if r := s.last; r != nil && r.loop && r.reader == x && s.n == 1 {
+		e.beginRun(x, r, false, true)
+		return
+	}
+	e.readMore(s, x)
+}
+
+// readMore takes that something was read from a socket that opened no request:
+// an event loop goes on with that socket.
+func (e *Engine) readMore(s *socket, x *executor) {
+	if x == nil || x.run.serial == 0 {
+		return
+	}
+	if r := x.run.get(); r == nil || r.sock != s {
+		e.endRun(x)
+	}
+}
+
+// glued puts bytes behind those that were read before, if they make a head
+// together. Go's net/http reads one byte on a goroutine of its own to learn when
+// a client goes away (startBackgroundRead in net/http/server.go).
+func (e *Engine) glued(s *socket, data []byte, total int64) ([]byte, int64) {
+	e.joined = append(append(e.joined[:0], s.glue...), data...)
+	before := int64(len(s.glue))
+	s.glue = s.glue[:0]
+	h, v := parseRequest(e.joined, total > int64(len(data)))
+	if v == foreign || v == malformed || v == valid && !knownMethod(h.method) {
+		return data, total
+	}
+	return e.joined, total + before
+}
+
+// requestHeads opens a request for each head in the bytes of a read.
+func (e *Engine) requestHeads(s *socket, x *executor, a *sample.Activity, data []byte, total int64) (opened int) {
+	for total > 0 {
+		if opened > 0 {
+			data, total = skipEmptyLines(data, total)
+		}
+		if len(data) == 0 {
+			if total > 0 {
+				e.pipelines(s)
+				s.hidden = true
+			}
+			return opened
+		}
+		h, v := parseRequest(data, total > int64(len(data)))
+		switch v {
+		case partial:
+			e.keep(s, data)
+			return opened
+		case malformed:
+			e.metrics.malformed.Inc()
+			return opened
+		case foreign:
+			return opened
+		}
+		if s.role == unknownRole {
+			s.role = server
+		}
+		if s.n >= maxQueued {
+			e.metrics.requestsDropped.Add(float64(s.n))
+			e.endAll(s, e.metrics.void)
+			s.proto = noProtocol
+			return 0
+		}
+		e.request(s, x, a, &h)
+		opened++
+		end, known := messageEnd(&h, data)
+		if !known {
+			s.body = unknownLength
+			if h.end < 0 && h.length == 0 && !h.chunked {
+				s.body = 0
+			}
+			s.last.uploads = s.body != 0
+			return opened
+		}
+		if end > total {
+			s.body, s.last.uploads = end-total, true
+			return opened
+		}
+		data, total = data[min(end, int64(len(data))):], total-end
+	}
+	if s.watched && !s.pipelined && opened > 0 {
+		e.watch(s, false)
+	}
+	return opened
+}
+
+// messageEnd is where a request ends, if that can be told: bytes from the
+// beginning of its head.
+func messageEnd(h *head, data []byte) (end int64, known bool) {
+	switch {
+	case h.end < 0:
+		return 0, false
+	case h.chunked:
+		n, ok := skipChunks(data[h.end:])
+		return int64(h.end + n), ok
+	case h.length < 0:
+		return 0, false
+	}
+	return int64(h.end) + h.length, true
+}
+
+// skipEmptyLines: RFC 9112 section 2.2, some old clients send one after a body.
+func skipEmptyLines(data []byte, total int64) ([]byte, int64) {
+	for bytes.HasPrefix(data, crlf) {
+		data, total = data[len(crlf):], total-int64(len(crlf))
+	}
+	return data, total
+}
+
+// keep remembers the beginning of a head until the rest is read.
+func (e *Engine) keep(s *socket, data []byte) {
+	if len(data) > maxGlue {
+		e.metrics.malformed.Inc()
+		return
+	}
+	s.glue = append(s.glue[:0], data...)
+	if len(data) > 1 && s.role != client {
+		e.watch(s, true)
+	}
+}
+
+// watch asks for everything that moves on a socket, or ends that.
+func (e *Engine) watch(s *socket, everything bool) {
+	if s.watched != everything {
+		s.watched = everything
+		e.options.Watch(s.id, everything)
+	}
+}
+
+// pipelines takes that a client does not wait for answers.
+func (e *Engine) pipelines(s *socket) {
+	s.pipelined = true
+	e.watch(s, true)
+}
+
+// request opens the request of a head.
+func (e *Engine) request(s *socket, x *executor, a *sample.Activity, h *head) {
+	if s.n > 0 {
+		e.pipelines(s)
+	}
+	loop := isLoop(x, a)
+	if x != nil {
+		x.bound = e.now
+		if !loop && x.key.kind == sample.Thread {
+			e.nextRequest(x, s)
+		}
+	}
+	p := e.processOf(x, a.PID)
+	found, identity := e.handlers.path(p.service, h.method, h.target, h.cut)
+	r := e.admit(s, x, p, found)
+	r.identity, r.loop = identity, loop
+	r.headOnly = string(h.method) == "HEAD"
+	s.upgradeH2C = h.upgradeH2C
+}
+
+func (e *Engine) processOf(x *executor, pid uint32) *process {
+	if x != nil {
+		return x.proc
+	}
+	return e.process(pid)
+}
+
+// nextRequest takes that a thread whose sockets block reads a request from one
+// of them: it is done with those of others.
+func (e *Engine) nextRequest(x *executor, s *socket) {
+	for r := x.first; r != nil; {
+		next := r.nextOpen
+		if r.sock != s && !r.loop {
+			e.supersede(r)
+		}
+		r = next
+	}
+}
+
+// answerBytes takes what was written to a server's socket.
+func (e *Engine) answerBytes(s *socket, a *sample.Activity) {
+	answer, ok := parseResponse(a.Data)
+	if !ok {
+		return
+	}
+	x := e.executor(a.PID, a.TID, a.Executor)
+	data, total := a.Data, a.Bytes
+	for ok {
+		if answer.status == 101 && s.n > 0 {
+			e.switchProtocols(s, x, a, data, total, answer)
+			return
+		}
+		end := int64(-1)
+		if answer.status >= 200 {
+			headOnly, matched := e.answered(s, x, answer.status)
+			if !matched || s.proto == noProtocol {
+				return
+			}
+			if headOnly {
+				answer.length = 0
+			}
+		}
+		if answer.end >= 0 && answer.length >= 0 {
+			end = int64(answer.end) + answer.length
+		}
+		more := s.n > 0 || answer.status < 200
+		if !more || end == total {
+			return
+		}
+		if end < 0 || end >= int64(len(data)) && end < total {
+			// Where the next answer begins cannot be told.
+			another := bytes.Contains(data[1:], []byte("HTTP/1."))
+			s.hidden = s.hidden || total > int64(len(data)) || end >= 0 || another
+			return
+		}
+		if end > total {
+			return
+		}
+		data, total = data[end:], total-end
+		answer, ok = parseResponse(data)
+	}
+}
+
+// answered takes the answer to the oldest request of a socket.
+func (e *Engine) answered(s *socket, x *executor, status int) (headOnly, matched bool) {
+	r := s.first
+	if r == nil {
+		e.metrics.unmatched.Inc()
+		if s.known {
+			// There was a request that was not seen: it came with another.
+			e.pipelines(s)
+			s.hidden = true
+		}
+		return false, false
+	}
+	headOnly = r.headOnly
+	if status < 300 && r.h.labels.HTTPMethod == "CONNECT" {
+		s.proto = noProtocol
+	}
+	e.finish(r, x, status)
+	if s.n == 0 {
+		s.body = 0
+	}
+	if s.proto == noProtocol {
+		e.endAll(s, e.metrics.void)
+	}
+	return headOnly, true
+}
+
+// switchProtocols takes the answer 101: what follows is HTTP/2, or no HTTP at all.
+func (e *Engine) switchProtocols(s *socket, x *executor, a *sample.Activity, data []byte, total int64, answer response) {
+	if !s.upgradeH2C || answer.end < 0 || s.n != 1 {
+		e.finish(s.first, x, answer.status)
+		e.endAll(s, e.metrics.void)
+		s.proto = noProtocol
+		return
+	}
+	rest := *a
+	rest.Data, rest.Bytes = data[answer.end:], total-int64(answer.end)
+	s.body, s.first.stream = 0, 1
+	e.startHTTP2(s, &rest, Upgraded)
+}

@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rpc
+
+import (
+	"github.com/fleetprof/fleetprof/sample"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+)
+
+// requestMetrics are those by service and handler.
+type requestMetrics struct {
+	requests, errors, cpu *prometheus.CounterVec
+	duration              *prometheus.HistogramVec
+}
+
+func newRequestMetrics(r prometheus.Registerer) *requestMetrics {
+	labels := []string{
+		"service_name", sample.LabelHTTPMethod, sample.LabelHTTPRoute, sample.LabelURLTemplate,
+		sample.LabelRPCMethod, sample.LabelRPCSystem,
+	}
+	counter := func(name, help string) *prometheus.CounterVec {
+		return promauto.With(r).NewCounterVec(prometheus.CounterOpts{Name: "fleetprof_rpc_" + name, Help: help}, labels)
+	}
+	return &requestMetrics{
+		requests: counter("requests_total", "Requests that were read from sockets."),
+		errors:   counter("errors_total", "Requests answered with a status of 500 or more."),
+		cpu:      counter("cpu_seconds_total", "CPU time of the samples that served a request, exact and inferred."),
+		duration: promauto.With(r).NewHistogramVec(prometheus.HistogramOpts{
+			Name: "fleetprof_rpc_duration_seconds",
+			Help: "From the request's first bytes read to the first byte of its answer written.",
+			// Six buckets: a host may have thousands of handlers.
+			Buckets: []float64{.001, .005, .025, .1, .5, 2.5},
+		}, labels),
+	}
+}
+
+func (m *requestMetrics) handler(service string, l sample.Handler) *handler {
+	values := []string{service, l.HTTPMethod, l.HTTPRoute, l.URLTemplate, l.RPCMethod, l.RPCSystem}
+	return &handler{
+		labels:   l,
+		requests: m.requests.WithLabelValues(values...),
+		errors:   m.errors.WithLabelValues(values...),
+		cpu:      m.cpu.WithLabelValues(values...),
+		duration: m.duration.WithLabelValues(values...),
+	}
+}
+
+// engineMetrics are about the engine itself.
+type engineMetrics struct {
+	samples map[sample.Attribution]prometheus.Counter
+	// candidates is how many open requests an ambiguous sample had.
+	candidates prometheus.Histogram
+	malformed  prometheus.Counter
+	unmatched  prometheus.Counter
+	lost       prometheus.Counter
+	pending    prometheus.Gauge
+	// What gave way to a bound.
+	pendingDropped, socketsEvicted, executorsEvicted, requestsDropped prometheus.Counter
+	// How requests ended.
+	answered, closed, superseded, idle, void prometheus.Counter
+}
+
+func newEngineMetrics(r prometheus.Registerer) engineMetrics {
+	auto := promauto.With(r)
+	counter := func(name, help string) prometheus.Counter {
+		return auto.NewCounter(prometheus.CounterOpts{Name: "fleetprof_rpc_" + name, Help: help})
+	}
+	samples := auto.NewCounterVec(prometheus.CounterOpts{
+		Name: "fleetprof_rpc_samples_total",
+		Help: "Samples by how certain it is which request they served.",
+	}, []string{sample.LabelAttribution})
+	evicted := auto.NewCounterVec(prometheus.CounterOpts{
+		Name: "fleetprof_rpc_dropped_total",
+		Help: "What was given up to keep memory bounded.",
+	}, []string{"what"})
+	ends := auto.NewCounterVec(prometheus.CounterOpts{
+		Name: "fleetprof_rpc_ended_total",
+		Help: "Requests that ended, by how that showed.",
+	}, []string{"by"})
+	m := engineMetrics{
+		samples: make(map[sample.Attribution]prometheus.Counter),
+		candidates: auto.NewHistogram(prometheus.HistogramOpts{
+			Name:    "fleetprof_rpc_ambiguous_candidates",
+			Help:    "Open requests that an ambiguous sample may have served.",
+			Buckets: []float64{1, 2, 4, 8, 16, 64, 256},
+		}),
+		malformed: counter("malformed_heads_total", "Heads that begin like an HTTP/1 request and are none."),
+		unmatched: counter("unmatched_answers_total", "Answers on sockets that have no open request."),
+		lost:      counter("lost_activities_total", "Activities that did not arrive from the kernel side."),
+		pending: auto.NewGauge(prometheus.GaugeOpts{
+			Name: "fleetprof_rpc_pending_samples", Help: "Samples that wait for a decision.",
+		}),
+		pendingDropped:   evicted.WithLabelValues("pending_sample"),
+		socketsEvicted:   evicted.WithLabelValues("socket"),
+		executorsEvicted: evicted.WithLabelValues("executor"),
+		requestsDropped:  evicted.WithLabelValues("request"),
+		answered:         ends.WithLabelValues("answer"),
+		closed:           ends.WithLabelValues("close"),
+		superseded:       ends.WithLabelValues("next"),
+		idle:             ends.WithLabelValues("idle"),
+		void:             ends.WithLabelValues("void"),
+	}
+	for _, a := range []sample.Attribution{
+		sample.Exact, sample.Inferred, sample.Ambiguous, sample.Unattributed, sample.Runtime,
+	} {
+		m.samples[a] = samples.WithLabelValues(string(a))
+	}
+	return m
+}

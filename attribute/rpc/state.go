@@ -1,0 +1,397 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rpc
+
+import (
+	"maps"
+
+	"github.com/fleetprof/fleetprof/sample"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// counter is short for what is passed around to say why something ended.
+type counter = prometheus.Counter
+
+// request is one that was read and whose first response byte is not written.
+type request struct {
+	// serial is never used again; 0 once the request is over.
+	serial uint64
+	h      *handler
+	proc   *process
+	sock   *socket
+	// reader is who read it, nil if that is nobody a sample can be bound to.
+	reader *executor
+	// open says that it is among the open requests of its reader. One that was
+	// superseded is not, but its answer may still come.
+	open bool
+	// loop says that the reader serves it from an event loop.
+	loop bool
+	time uint64
+	// identity is that of its method and path.
+	identity uint64
+	stream   uint32
+	// headOnly says that the method is HEAD: the answer has no body.
+	headOnly bool
+	// uploads says that its body was not read with its head: reads that are not
+	// reported lead to its answer, too.
+	uploads bool
+	// tied says that a request was written upstream for it.
+	tied bool
+
+	prevSock, nextSock *request
+	prevOpen, nextOpen *request
+}
+
+// ref is a request that may be over by now.
+type ref struct {
+	r      *request
+	serial uint64
+}
+
+func (r *request) ref() ref { return ref{r, r.serial} }
+
+// get is the request if it is not over.
+func (f ref) get() *request {
+	if f.serial == 0 || f.r.serial != f.serial {
+		return nil
+	}
+	return f.r
+}
+
+type role uint8
+
+const (
+	unknownRole role = iota
+	server           // requests are read from it
+	client           // requests are written to it
+)
+
+type protocol uint8
+
+const (
+	http1 protocol = iota
+	http2Protocol
+	// noProtocol: the socket has left HTTP, or cannot be followed.
+	noProtocol
+)
+
+type socket struct {
+	id    uint64
+	links links[socket]
+	role  role
+	proto protocol
+	used  uint64 // when it was last heard of
+
+	first, last *request // unanswered ones, in their order
+	n           int
+	// known says that a request of it was seen, and nothing got lost since.
+	known bool
+	// glue is the beginning of a head that was read in parts.
+	glue []byte
+	// body is what is to come of the body of the last request: bytes, or
+	// unknownLength.
+	body    int64
+	watched bool
+	// pipelined: a request was read before the one before it was answered.
+	// hidden: on such a socket, bytes moved that were not captured, so requests
+	// or answers may have been missed.
+	pipelined, hidden bool
+	upgradeH2C        bool
+
+	// Of a client socket: the request on whose behalf another was written to it.
+	tie        ref
+	tieHandler *handler
+	tieCertain bool
+	waiting    int // requests written and not answered
+
+	decoder Decoder
+}
+
+type executorKey struct {
+	pid  uint32
+	kind sample.ExecutorKind
+	id   uint64
+}
+
+type executor struct {
+	key   executorKey
+	proc  *process
+	links links[executor]
+
+	first, last *request // open ones, in the order they were read
+	open        int
+	// latest is the serial of the request it read last, over or not.
+	latest uint64
+
+	// run is the request that an event loop's turn is about since the last read;
+	// resumed if that read was of an upstream answer, certain if the tie was.
+	run              ref
+	resumed, certain bool
+	// waited says that it is known to call epoll_wait(2).
+	waited bool
+	// runs and strays count how requests of an event loop are answered: in the
+	// run of their own, or out of the blue. stray is when that last happened.
+	runs, strays uint32
+	stray        uint64
+
+	// bound is since when it may have worked on what it answers next.
+	bound uint64
+	// birth tells during which request of its parent a goroutine was first seen;
+	// 0 if it was not.
+	birth uint64
+
+	pendFirst, pendLast int32
+	pending             int
+	// dead: it is forgotten, but superseded requests may still refer to it.
+	dead bool
+}
+
+type process struct {
+	pid       uint32
+	service   *service
+	executors map[*executor]struct{}
+	// same and handoff are when a request was last answered by who read it, and
+	// by somebody else; 0 for never.
+	same, handoff uint64
+}
+
+// handsOff reports whether requests of the process change hands these days.
+func (p *process) handsOff(now uint64) bool {
+	return p.handoff != 0 && now-p.handoff < uint64(handoffMemory)
+}
+
+// keeps reports whether who reads a request of the process answers it.
+func (p *process) keeps(now uint64) bool { return p.same != 0 && !p.handsOff(now) }
+
+// links make a list of elements by recency.
+type links[T any] struct{ newer, older *T }
+
+// recency is a list, the most recently used first. link says where the links of
+// an element are.
+type recency[T any] struct {
+	newest, oldest *T
+	n              int
+	link           func(*T) *links[T]
+}
+
+func (l *recency[T]) push(t *T) {
+	k := l.link(t)
+	k.newer, k.older = nil, l.newest
+	if l.newest != nil {
+		l.link(l.newest).newer = t
+	} else {
+		l.oldest = t
+	}
+	l.newest = t
+	l.n++
+}
+
+func (l *recency[T]) remove(t *T) {
+	k := l.link(t)
+	if k.newer != nil {
+		l.link(k.newer).older = k.older
+	} else {
+		l.newest = k.older
+	}
+	if k.older != nil {
+		l.link(k.older).newer = k.newer
+	} else {
+		l.oldest = k.newer
+	}
+	*k = links[T]{}
+	l.n--
+}
+
+func (l *recency[T]) touch(t *T) {
+	if l.newest != t {
+		l.remove(t)
+		l.push(t)
+	}
+}
+
+// socket finds a socket, or makes one.
+func (e *Engine) socket(id uint64) *socket {
+	s := e.sockets[id]
+	if s == nil {
+		if e.socketList.n >= maxSockets {
+			e.metrics.socketsEvicted.Inc()
+			e.forgetSocket(e.socketList.oldest, e.metrics.void)
+		}
+		s = &socket{id: id}
+		if n := len(e.freeSockets); n > 0 {
+			s, e.freeSockets = e.freeSockets[n-1], e.freeSockets[:n-1]
+			*s = socket{id: id, glue: s.glue[:0]}
+		}
+		e.sockets[id] = s
+		e.socketList.push(s)
+	}
+	s.used = e.now
+	return s
+}
+
+// forgetSocket ends what is open on a socket, and forgets it.
+func (e *Engine) forgetSocket(s *socket, by counter) {
+	e.endAll(s, by)
+	e.socketList.remove(s)
+	delete(e.sockets, s.id)
+	if len(e.freeSockets) < maxFree {
+		e.freeSockets = append(e.freeSockets, s)
+	}
+}
+
+// endAll ends the open requests of a socket without an answer.
+func (e *Engine) endAll(s *socket, by counter) {
+	for s.first != nil {
+		e.abandon(s.first, by)
+	}
+	s.body = 0
+}
+
+// executor finds who executes, nil if that is nobody a request can be bound to.
+func (e *Engine) executor(pid, tid uint32, x sample.Executor) *executor {
+	key, ok := keyOf(pid, tid, x)
+	if !ok {
+		return nil
+	}
+	if found := e.executors[key]; found != nil {
+		e.executorList.touch(found)
+		return found
+	}
+	if e.executorList.n >= maxExecutors {
+		e.metrics.executorsEvicted.Inc()
+		e.forgetExecutor(e.executorList.oldest)
+	}
+	made := &executor{key: key, proc: e.process(pid), pendFirst: none, pendLast: none}
+	made.proc.executors[made] = struct{}{}
+	e.executors[key] = made
+	e.executorList.push(made)
+	return made
+}
+
+func keyOf(pid, tid uint32, x sample.Executor) (key executorKey, ok bool) {
+	switch x.Kind {
+	case sample.Thread:
+		return executorKey{pid, sample.Thread, uint64(tid)}, true
+	case sample.Goroutine:
+		return executorKey{pid, sample.Goroutine, x.Goroutine}, x.Goroutine != 0
+	}
+	return key, false
+}
+
+// forgetExecutor voids what an executor has read; with its last executor a
+// process is forgotten too.
+func (e *Engine) forgetExecutor(x *executor) {
+	for x.first != nil {
+		e.supersede(x.first)
+	}
+	e.settleAll(x)
+	e.executorList.remove(x)
+	delete(e.executors, x.key)
+	delete(x.proc.executors, x)
+	if len(x.proc.executors) == 0 {
+		delete(e.processes, x.proc.pid)
+	}
+	x.run, x.dead = ref{}, true
+}
+
+func (e *Engine) process(pid uint32) *process {
+	p := e.processes[pid]
+	if p == nil {
+		if len(e.processes) >= maxProcesses {
+			maps.DeleteFunc(e.processes, func(_ uint32, p *process) bool { return len(p.executors) == 0 })
+		}
+		p = &process{
+			pid: pid, service: e.handlers.service(e.options.Service(pid)),
+			executors: make(map[*executor]struct{}),
+		}
+		e.processes[pid] = p
+	}
+	return p
+}
+
+// admit opens a request.
+func (e *Engine) admit(s *socket, x *executor, p *process, h *handler) *request {
+	for e.requests >= maxRequests {
+		e.metrics.requestsDropped.Inc()
+		e.abandon(e.oldestRequest(), e.metrics.void)
+	}
+	r := e.freeRequests
+	if r != nil {
+		e.freeRequests = r.nextSock
+	} else {
+		r = new(request)
+	}
+	e.serial++
+	*r = request{serial: e.serial, h: h, proc: p, sock: s, reader: x, time: e.now, prevSock: s.last}
+	e.requests++
+	h.requests.Inc()
+	if s.last != nil {
+		s.last.nextSock = r
+	} else {
+		s.first = r
+	}
+	s.last = r
+	s.n++
+	s.known = true
+	if x != nil {
+		r.open, r.prevOpen = true, x.last
+		if x.last != nil {
+			x.last.nextOpen = r
+		} else {
+			x.first = r
+		}
+		x.last = r
+		x.open++
+		x.latest = r.serial
+	}
+	return r
+}
+
+// oldestRequest is one of the socket that was not heard of for the longest time.
+func (e *Engine) oldestRequest() *request {
+	for s := e.socketList.oldest; ; s = s.links.newer {
+		if s.first != nil {
+			return s.first
+		}
+	}
+}
+
+// shut takes a request from the open ones of its reader.
+func (r *request) shut() {
+	if !r.open {
+		return
+	}
+	x := r.reader
+	if r.prevOpen != nil {
+		r.prevOpen.nextOpen = r.nextOpen
+	} else {
+		x.first = r.nextOpen
+	}
+	if r.nextOpen != nil {
+		r.nextOpen.prevOpen = r.prevOpen
+	} else {
+		x.last = r.prevOpen
+	}
+	r.open, r.prevOpen, r.nextOpen = false, nil, nil
+	x.open--
+}
+
+// free forgets a request. Samples that wait for it must be settled before.
+func (e *Engine) free(r *request) {
+	r.shut()
+	s := r.sock
+	if r.prevSock != nil {
+		r.prevSock.nextSock = r.nextSock
+	} else {
+		s.first = r.nextSock
+	}
+	if r.nextSock != nil {
+		r.nextSock.prevSock = r.prevSock
+	} else {
+		s.last = r.prevSock
+	}
+	s.n--
+	e.requests--
+	*r = request{nextSock: e.freeRequests}
+	e.freeRequests = r
+}

@@ -1,0 +1,528 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rpc
+
+import "maps"
+
+// stories are what must be said in which situation.
+func stories() map[string]string {
+	all := maps.Clone(threadStories)
+	for _, more := range []map[string]string{headStories, goStories, loopStories, handoffStories} {
+		maps.Copy(all, more)
+	}
+	return all
+}
+
+// warm makes process 1 one that is known to answer where it reads.
+const warm = `
+	T9 read 900 GET /warm
+	T9 write 900 200
+`
+
+var threadStories = map[string]string{
+	"a thread for each request": warm + `
+		T1 sample unattributed
+		T1 read 5 GET /a
+		T1 sample exact GET /a
+		T2 sample unattributed
+		decided
+		T1 write 5 200
+		T1 sample unattributed
+		T1 read 5 GET /b?token=secret
+		T1 sample exact GET /b
+		T1 write 5 500
+		decided`,
+	"the first answer of a process tells its model": `
+		T1 read 5 GET /a
+		T1 sample exact GET /a
+		T1 write 5 200
+		decided`,
+	"no answer yet, and the window ends": `
+		T1 read 5 GET /a
+		T1 sample ambiguous
+		flush
+		decided
+		T1 sample exact GET /a
+		T1 write 5 200`,
+	"no answer for two seconds": `
+		T1 read 5 GET /a
+		T1 sample ambiguous
+		after 2100ms
+		T2 sample unattributed
+		decided`,
+	"a request that is read by another process": warm + `
+		2:T1 read 5 GET /a
+		2:T1 sample exact GET /a
+		1:T1 sample unattributed
+		2:T1 write 5 200`,
+	"the next request, on another socket, ends the one before": warm + `
+		T1 read 5 GET /a
+		T1 read 6 GET /b
+		T1 sample exact GET /b
+		T1 write 6 200
+		T1 sample unattributed`,
+	"the socket is closed": warm + `
+		T1 read 5 GET /a
+		T1 sample exact GET /a
+		T1 close 5
+		T1 sample unattributed
+		decided`,
+	"the process ends": warm + `
+		T1 read 5 GET /a
+		exited 1
+		T1 sample unattributed`,
+	"activities were lost": warm + `
+		T1 read 5 GET /a
+		lost
+		T1 sample unattributed
+		T1 write 5 200
+		T1 read 5 GET /b
+		T1 sample exact GET /b
+		T1 write 5 200`,
+	"activities were lost while a sample waits": `
+		T1 read 5 GET /a
+		T1 sample ambiguous
+		lost
+		decided`,
+	"ten minutes are long": warm + `
+		T1 read 5 GET /a
+		after 11m
+		T1 sample unattributed`,
+	"a thread with a request waits for events of its own": warm + `
+		T1 read 5 GET /a
+		T1 sample exact GET /a
+		T1 wait
+		T1 sample ambiguous
+		T1 write 5 200`,
+	"nothing is concluded of executors that are not known": `
+		U1 read 5 GET /a
+		U1 sample unattributed
+		U1 write 5 200
+		R1 sample runtime`,
+	"interim answers are none": warm + `
+		T1 read 5 "POST /a HTTP/1.1\r\nContent-Length: 10\r\nExpect: 100-continue\r\n\r\n"
+		T1 write 5 "HTTP/1.1 100 Continue\r\n\r\n"
+		T1 sample exact POST /a
+		T1 write 5 "HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+		T1 sample unattributed`,
+	"a WebSocket is no HTTP": warm + `
+		T1 read 5 "GET /chat HTTP/1.1\r\nUpgrade: websocket\r\n\r\n"
+		T1 sample exact GET /chat
+		T1 write 5 "HTTP/1.1 101 Switching Protocols\r\n\r\n"
+		T1 sample unattributed
+		T1 read 5 GET /b
+		T1 sample unattributed`,
+	"a tunnel is no HTTP": warm + `
+		T1 read 5 CONNECT example.com:443
+		T1 sample exact CONNECT {authority}
+		T1 write 5 "HTTP/1.1 200 OK\r\n\r\n"
+		T1 read 5 GET /b
+		T1 sample unattributed`,
+}
+
+var headStories = map[string]string{
+	"Go reads one byte on another goroutine": `
+		G1 read 5 GET /a
+		G1 write 5 200
+		G2<1 read 5 "G"
+		G1 sample unattributed
+		G1 read 5 "ET /b HTTP/1.1\r\nHost: x\r\n\r\n"
+		G1 sample exact GET /b
+		G2<1 sample inferred GET /b
+		G1 write 5 200
+		G1 sample unattributed`,
+	"a head in three parts": warm + `
+		T1 read 5 "GE"
+		watched 5
+		T1 read 5 "T /items/4"
+		T1 sample unattributed
+		T1 read 5 "2 HTTP/1.1\r\nHost: x\r\n\r\n"
+		T1 sample exact GET /items/{number}
+		T1 write 5 200`,
+	"one byte that was not the beginning of the next": warm + `
+		T1 read 5 "P"
+		T1 read 5 GET /a
+		T1 sample exact GET /a
+		T1 write 5 200`,
+	"a body that looks like a request": warm + `
+		T1 read 5 "POST /a HTTP/1.1\r\nContent-Length: 30\r\n\r\n"
+		T1 read 5 GET /evil
+		T1 sample exact POST /a
+		T1 write 5 200
+		T1 read 5 GET /b
+		T1 sample exact GET /b
+		T1 write 5 200`,
+	"a chunked body that looks like a request": warm + `
+		T1 read 5 "POST /a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n" of 4000
+		T1 read 5 GET /evil
+		T1 sample exact POST /a
+		T1 write 5 200
+		T1 read 5 GET /b
+		T1 sample exact GET /b`,
+	"an answer that looks like a request": warm + `
+		T1 read 5 GET /a
+		T1 write 5 200
+		T1 write 5 GET /evil
+		T1 sample unattributed
+		T1 read 5 GET /b
+		T1 sample exact GET /b`,
+	"pipelining": warm + `
+		T1 read 5 GET /a + GET /b
+		watched 5
+		T1 sample ambiguous
+		T1 write 5 200
+		T1 sample exact GET /b
+		T1 write 5 200
+		T1 sample unattributed`,
+	"pipelining, with bodies": warm + `
+		T1 read 5 "POST /a HTTP/1.1\r\ncontent-length: 3\r\n\r\nabcPOST /b HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\nGET /c HTTP/1.1\r\n\r\n"
+		T1 sample ambiguous
+		T1 write 5 200
+		T1 write 5 200
+		T1 sample exact GET /c
+		T1 write 5 200`,
+	"pipelined answers in one write": warm + `
+		T1 read 5 GET /a + GET /b + GET /c
+		T1 write 5 200 + 404
+		T1 sample exact GET /c
+		T1 write 5 200
+		T1 sample unattributed`,
+	"pipelined answers in one write, the end not captured": warm + `
+		T1 read 5 GET /a + GET /b + GET /c
+		T1 write 5 200 of 60
+		T1 write 5 "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok" of 4000
+		T1 sample ambiguous`,
+	"a request behind the captured bytes": warm + `
+		T1 read 5 GET /a of 37
+		T1 read 5 GET /a of 90
+		T1 sample ambiguous
+		T1 write 5 200
+		T1 sample ambiguous`,
+	"answers without a request show that one was not seen": warm + `
+		T1 read 5 "GET /a HTTP/1.1\r\nCookie: x" of 1000
+		T1 sample exact GET /a
+		T1 write 5 200
+		T1 write 5 200
+		watched 5
+		T1 read 5 GET /b
+		T1 sample ambiguous
+		T1 write 5 200`,
+	"a target cut by the capture": warm + `
+		T1 read 5 "GET /search/some/thi" of 1000
+		T1 sample exact GET /search/some/{rest}
+		T1 write 5 200`,
+	"not a request": warm + `
+		T1 read 5 "GET  / HTTP/1.1\r\n\r\n"
+		T1 read 6 "GET / HTTP/2.0\r\n\r\n"
+		T1 read 7 "get / HTTP/1.1\r\n\r\n"
+		T1 read 8 "GET /\r\n"
+		T1 read 9 "GETAWAY car HTTP/1.1\r\n\r\n" of 10
+		T1 sample unattributed`,
+	"a method nobody knows": warm + `
+		T1 read 5 BREW /pot/1
+		T1 sample exact _OTHER /pot/{number}
+		T1 write 5 "HTTP/1.1 418 I'm a teapot\r\n\r\n"`,
+	"HEAD has no body": warm + `
+		T1 read 5 HEAD /a + GET /b
+		T1 write 5 "HTTP/1.1 200 OK\r\nContent-Length: 200\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+		T1 sample unattributed`,
+	"absolute form": warm + `
+		T1 read 5 GET http://user:pw@host/a?b
+		T1 sample exact GET /a
+		T1 write 5 200`,
+}
+
+var goStories = map[string]string{
+	"goroutines on the same threads": `
+		G1 read 5 GET /a
+		G4 read 6 GET /b
+		G1 sample exact GET /a
+		G4 sample exact GET /b
+		G4 write 6 200
+		G1 write 5 200
+		G1 sample unattributed
+		decided`,
+	"children": `
+		G1 read 5 GET /a
+		G1 write 5 200
+		G1 read 5 GET /b
+		G7<1 sample inferred GET /b
+		G8<7 sample unattributed
+		G7<1 sample inferred GET /b
+		G1 write 5 200
+		G1 read 5 GET /c
+		G9<1 sample inferred GET /c
+		G1 write 5 200
+		after 2100ms
+		G1 sample unattributed
+		decided`,
+	"children of the first request": `
+		G1 read 5 GET /a
+		G7<1 sample inferred GET /a
+		G1 sample exact GET /a
+		G1 write 5 200`,
+	"background work that a handler started": `
+		G1 read 5 GET /a
+		G1 write 5 200
+		G1 read 5 GET /a
+		G7<1 sample unattributed
+		G1 write 5 200
+		G7<1 sample unattributed
+		decided
+		G1 read 5 GET /b
+		G7<1 sample unattributed
+		G8<1 sample inferred GET /b
+		G1 write 5 200`,
+	"a goroutine waits in epoll for all": `
+		G1 read 5 GET /a
+		R1 wait
+		G1 sample exact GET /a
+		G1 write 5 200`,
+	"another goroutine answers": `
+		G1 read 5 GET /a
+		G1 sample unattributed
+		G2 write 5 200
+		G1 read 5 GET /b
+		G1 sample unattributed
+		G2 sample inferred GET /b by deferred
+		G2 write 5 200`,
+}
+
+var loopStories = map[string]string{
+	"an event loop that answers in the same turn": `
+		L1 wait
+		L1 read 5 GET /a
+		L1 wait
+		L1 write 5 200
+		L1 wait
+		after 61s
+		L1 read 5 GET /a
+		L1 sample exact GET /a
+		L1 write 5 200
+		L1 sample unattributed
+		L1 read 6 GET /b
+		L1 sample exact GET /b
+		L1 write 6 200
+		decided
+		L1 wait
+		L1 sample unattributed`,
+	"after the turn it may be anything": `
+		L1 wait
+		L1 read 5 GET /a
+		L1 sample ambiguous
+		L1 wait
+		decided
+		L1 sample ambiguous
+		decided
+		L1 write 5 200
+		L1 sample unattributed`,
+	"another request is read before the answer": `
+		L1 read 5 GET /a
+		L1 wait
+		L1 read 6 GET /b
+		L1 sample ambiguous
+		L1 read 7 GET /c
+		L1 sample ambiguous
+		L1 wait
+		decided`,
+	"a timer of a request in the turn of another": `
+		L1 read 4 GET /a
+		L1 wait
+		L1 read 5 GET /b
+		L1 sample ambiguous
+		L1 write 4 200
+		decided
+		L1 sample ambiguous
+		L1 write 5 200`,
+	"a loop that answers out of the blue is not trusted": `
+		L1 read 4 GET /a
+		L1 wait
+		L1 write 4 200
+		L1 read 5 GET /b
+		L1 sample ambiguous
+		L1 write 5 200
+		decided
+		L1 wait
+		after 61s
+		L1 read 5 GET /b
+		L1 sample exact GET /b
+		L1 write 5 200`,
+	"a loop that reads a body nobody reported": `
+		L1 read 4 GET /a
+		L1 write 4 200
+		L1 wait
+		L1 read 5 "POST /b HTTP/1.1\r\nContent-Length: 10\r\n\r\n"
+		L1 sample ambiguous
+		L1 wait
+		L1 sample ambiguous
+		L1 write 5 200
+		L1 wait
+		L1 read 4 GET /a
+		L1 sample exact GET /a
+		L1 write 4 200`,
+	"a loop that reads a body": `
+		L1 read 4 GET /a
+		L1 write 4 200
+		L1 wait
+		L1 read 5 "POST /b HTTP/1.1\r\nContent-Length: 10\r\n\r\n"
+		L1 wait
+		L1 read 5 "0123456789"
+		L1 sample exact POST /b
+		L1 write 5 200
+		L1 sample unattributed`,
+	"a long turn, and the window ends": `
+		L1 read 5 GET /a
+		L1 sample ambiguous
+		L1 wait
+		L1 write 5 200
+		after 61s
+		L1 read 5 GET /a
+		L1 sample ambiguous
+		flush
+		L1 write 5 200
+		L1 read 5 GET /b
+		L1 write 5 200
+		L1 read 5 GET /b
+		L1 write 5 200
+		L1 read 5 GET /b
+		L1 write 5 200
+		L1 read 5 GET /b
+		L1 write 5 200
+		L1 read 5 GET /b
+		L1 write 5 200
+		L1 read 5 GET /b
+		L1 write 5 200
+		L1 read 5 GET /b
+		L1 write 5 200
+		L1 read 5 GET /b
+		L1 sample exact GET /b
+		flush
+		L1 write 5 200`,
+	"a loop by poll(2)": `
+		L1 read 5 GET /a
+		L1 sample inferred GET /a
+		L1 write 5 200
+		L1 sample unattributed`,
+	"a proxy": `
+		L1 read 5 GET /a
+		L1 sample inferred GET /a
+		L1 write 5 200
+		L1 wait
+		L1 read 5 GET /a
+		L1 sample exact GET /a
+		L1 write 105 GET /a
+		L1 sample ambiguous
+		L1 wait
+		L1 read 6 GET /b
+		L1 sample inferred GET /b
+		L1 write 106 GET /b
+		L1 wait
+		L1 sample ambiguous
+		L1 read 105 200
+		L1 sample inferred GET /a
+		L1 write 5 200
+		L1 wait
+		L1 read 106 200
+		L1 sample exact GET /b
+		L1 write 6 200
+		L1 sample unattributed
+		decided`,
+	"a proxy that has to connect first": `
+		L1 wait
+		L1 read 5 GET /a
+		L1 read 6 GET /b
+		L1 read 7 GET /b
+		L1 wait
+		L1 write 106 GET /b
+		L1 write 105 GET /a
+		L1 wait
+		L1 read 105 200
+		L1 sample inferred GET /a
+		L1 write 5 200
+		L1 read 106 200
+		L1 sample inferred GET /b
+		L1 write 7 200
+		L1 sample ambiguous`,
+	"a proxy with one request that has to connect first": `
+		L1 wait
+		L1 read 5 GET /a
+		L1 wait
+		L1 write 105 GET /rewritten
+		L1 wait
+		L1 read 105 200
+		L1 sample inferred GET /a
+		L1 write 5 200
+		L1 sample unattributed`,
+	"an upstream answer of nobody": `
+		L1 wait
+		L1 write 105 GET /health
+		L1 wait
+		L1 read 5 GET /a
+		L1 sample ambiguous
+		L1 read 105 200
+		L1 sample ambiguous
+		L1 write 5 200`,
+}
+
+var handoffStories = map[string]string{
+	"a reactor and its workers": `
+		L1 read 5 GET /a
+		L1 wait
+		T2 write 5 200
+		L1 read 5 GET /b
+		L1 sample unattributed
+		L1 read 6 GET /c
+		T2 sample inferred GET /b by deferred
+		T3 sample inferred GET /c by deferred
+		L1 wait
+		L1 sample unattributed
+		T2 write 5 200
+		T2 sample unattributed
+		T3 sample inferred GET /c by deferred
+		T3 write 6 200`,
+	"a worker that never answers": `
+		L1 read 5 GET /a
+		T2 write 5 200
+		T3 sample unattributed
+		after 3s
+		L1 wait
+		decided`,
+	"work before the request was read": `
+		L1 read 5 GET /a
+		T2 write 5 200
+		T2 sample unattributed
+		L1 read 5 GET /b
+		T2 sample inferred GET /b by deferred
+		T2 write 5 200`,
+	"a process that changes hands claims nothing exact": warm + `
+		T1 read 5 GET /a
+		T1 sample exact GET /a
+		T2 write 5 200
+		T1 read 5 GET /b
+		T1 sample inferred GET /b by deferred
+		T1 write 5 200
+		after 61s
+		T1 read 5 GET /c
+		T1 sample exact GET /c
+		T1 write 5 200`,
+	"the reader waits for the model, and another answers": `
+		T1 read 5 GET /a
+		T1 sample unattributed
+		T2 write 5 200
+		decided`,
+	"a socket that goes to another process": `
+		1:T1 read 5 GET /a
+		2:T1 write 5 200
+		1:T1 read 5 GET /b
+		1:T1 sample unattributed
+		2:T1 sample inferred GET /b by deferred
+		2:T1 write 5 200`,
+	"a worker that has an event loop": `
+		L1 read 5 GET /a
+		T2 wait
+		T2 write 5 200
+		T2 wait
+		L1 read 5 GET /b
+		T2 sample unattributed
+		T2 write 5 200`,
+}

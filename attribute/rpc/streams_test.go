@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rpc
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/fleetprof/fleetprof/attribute/rpc/http2"
+)
+
+const (
+	preface  = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+	settings = "\x00\x00\x00\x04\x00\x00\x00\x00\x00"
+)
+
+// headers is a HEADERS frame that ends its block.
+func headers(stream int, block string) string {
+	return fmt.Sprintf("\x00\x00%c\x01\x05\x00\x00\x00%c", len(block), stream) + block
+}
+
+// get is a request in RFC 7541's terms: :method GET, :scheme http, :path.
+func get(stream int, path string) string {
+	return headers(stream, fmt.Sprintf("\x82\x86\x04%c%s", len(path), path))
+}
+
+func call(stream int, path string) string {
+	const grpc = "application/grpc+proto"
+	return headers(stream, fmt.Sprintf("\x83\x86\x04%c%s\x0f\x10%c%s", len(path), path, len(grpc), grpc))
+}
+
+// ok is :status 200.
+func ok(stream int) string { return headers(stream, "\x88") }
+
+func tellf(t *testing.T, text string, raw ...string) {
+	t.Helper()
+	for i, r := range raw {
+		text = strings.ReplaceAll(text, fmt.Sprintf("$%d", i), fmt.Sprintf("%q", r))
+	}
+	tell(t, text)
+}
+
+func TestStreamsOfAnEventLoop(t *testing.T) {
+	tellf(t, `
+		L1 read 4 GET /warm
+		L1 write 4 200
+		L1 wait
+		L1 read 5 $0
+		watched 5
+		L1 sample exact GET /a/{number}
+		L1 write 5 $1
+		L1 sample unattributed
+		L1 read 5 $2
+		L1 sample exact grpc acme.Shop/GetItem
+		L1 write 5 $3
+		L1 wait
+		L1 read 5 $4
+		L1 sample ambiguous
+		L1 wait
+		L1 sample ambiguous
+		L1 close 5
+		L1 sample unattributed
+		decided`,
+		preface+settings+get(1, "/a/1?token"), settings+ok(1), call(3, "/acme.Shop/GetItem"), ok(3),
+		get(5, "/b")+get(7, "/c"))
+}
+
+func TestStreamsOfAThread(t *testing.T) {
+	tellf(t, warm+`
+		T1 read 5 $0
+		T1 sample exact GET /a
+		T1 read 5 $1
+		T1 sample ambiguous
+		T1 write 5 $2
+		T1 sample exact GET /b
+		T1 read 5 $3
+		T1 sample unattributed`,
+		preface+settings+get(1, "/a"), get(3, "/b"), settings+ok(1), "\x00\x00\x04\x03\x00\x00\x00\x00\x03\x00\x00\x00\x08")
+}
+
+// In Go, who reads frames serves no request, and that others answer says nothing.
+func TestStreamsOfGoroutines(t *testing.T) {
+	tellf(t, `
+		G9 read 4 GET /warm
+		G9 write 4 200
+		G1 read 5 $0
+		G1 sample unattributed
+		G2 write 5 $1
+		G9 read 4 GET /a
+		G9 sample exact GET /a
+		G9 write 4 200`,
+		preface+settings+get(1, "/a"), settings+ok(1))
+}
+
+func TestUpgradeToHTTP2(t *testing.T) {
+	tellf(t, warm+`
+		T1 read 5 $0
+		T1 sample exact GET /a
+		T1 write 5 $1
+		T1 sample exact GET /a
+		T1 read 5 $2
+		T1 sample exact GET /a
+		T1 write 5 $3
+		T1 sample unattributed
+		T1 read 5 $4
+		T1 sample exact GET /b`,
+		"GET /a HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: h2c\r\nHTTP2-Settings: \r\n\r\n",
+		"HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\n\r\n"+settings, preface+settings, ok(1), get(3, "/b"))
+}
+
+func TestConnectionJoinedInTheMiddle(t *testing.T) {
+	// 0xbe is the newest entry of a table that nobody has seen.
+	tellf(t, warm+`
+		T1 read 5 $0
+		watched 5
+		T1 sample exact GET *
+		T1 write 5 $1
+		lost
+		T1 read 5 $2
+		T1 sample exact GET /b`,
+		headers(9, "\x82\x86\xbe"), ok(9), get(11, "/b"))
+}
+
+// A gap may hide answers.
+func TestGap(t *testing.T) {
+	s := newStory(t)
+	s.engine.options.NewDecoder = func(Start) Decoder {
+		return &script{{{Kind: http2.Request, Stream: 1, Method: "GET", Path: "/a"}}, {{Kind: http2.Gap, Dir: http2.Write}}}
+	}
+	for line := range strings.Lines(warm + "T1 read 5 \"PRI * \"\nT1 sample exact GET /a\nT1 write 5 \"?\"\nT1 sample unattributed\n") {
+		if strings.TrimSpace(line) != "" {
+			s.line(strings.TrimSpace(line))
+		}
+	}
+	s.check()
+}
+
+// script is a decoder that tells what it was told to, a part for each call.
+type script [][]http2.Event
+
+func (s *script) Feed(_ http2.Direction, _ []byte, _ int64, emit func(http2.Event)) {
+	for _, v := range (*s)[0] {
+		emit(v)
+	}
+	*s = (*s)[1:]
+}
+
+func (s *script) Lost(http2.Direction, func(http2.Event)) {}
+
+func (s *script) Over() bool { return false }

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rpc
+
+import "github.com/fleetprof/fleetprof/sample"
+
+// upstreamRequest takes what was written to a socket that may be a client's. A
+// request there belongs to the one that the event loop is busy with, and the
+// answer to it will be about that one again.
+func (e *Engine) upstreamRequest(s *socket, a *sample.Activity) {
+	if isPreface(a.Data) {
+		s.role, s.proto = client, noProtocol
+		return
+	}
+	h, v := parseRequest(a.Data, a.Bytes > int64(len(a.Data)))
+	if v != valid {
+		return
+	}
+	s.role = client
+	s.waiting++
+	s.tie = ref{}
+	x := e.executor(a.PID, a.TID, a.Executor)
+	if x == nil || x.first == nil || !x.first.loop || s.waiting > 1 {
+		return
+	}
+	r, certain := x.run.get(), x.certain
+	if r != nil {
+		x.runs++
+		e.settleBracket(x, r)
+	} else if r, certain = e.untied(x, &h), false; r == nil {
+		return
+	}
+	r.tied = true
+	s.tie, s.tieCertain, s.tieHandler = r.ref(), certain, r.h
+}
+
+// untied finds the open request that one to an upstream was written for, though
+// it was not written right after reading that (a connection had to be made
+// first): the only one there is, or the oldest that asks for the same. Which of
+// these it was does not matter, as they have one handler.
+func (e *Engine) untied(x *executor, h *head) *request {
+	if x.open == 1 {
+		return x.first
+	}
+	identity := e.handlers.identity(x.proc.service, byTemplate, h.method, h.target)
+	for r := x.first; r != nil; r = r.nextOpen {
+		if !r.tied && r.identity == identity {
+			return r
+		}
+	}
+	return nil
+}
+
+// upstreamAnswer takes what was read from a client's socket.
+func (e *Engine) upstreamAnswer(s *socket, a *sample.Activity) {
+	answer, ok := parseResponse(a.Data)
+	if !ok || answer.status < 200 {
+		return
+	}
+	x := e.executor(a.PID, a.TID, a.Executor)
+	r := s.tie.get()
+	if r == nil && x != nil && s.tie.serial != 0 && !s.tieCertain {
+		r = x.alike(s.tieHandler)
+	}
+	s.tie, s.tieHandler = ref{}, nil
+	s.waiting = max(s.waiting-1, 0)
+	switch {
+	case x == nil || x.key.kind != sample.Thread:
+	case r != nil && r.reader == x && r.loop:
+		e.beginRun(x, r, true, s.tieCertain)
+	default:
+		e.endRun(x)
+	}
+}
+
+// alike finds the oldest open request of a handler that was sent on.
+func (x *executor) alike(h *handler) *request {
+	for r := x.first; r != nil; r = r.nextOpen {
+		if r.h == h && r.tied {
+			return r
+		}
+	}
+	return nil
+}

@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/fleetprof/fleetprof/attribute/rpc"
+	"github.com/fleetprof/fleetprof/profiler"
+	"github.com/fleetprof/fleetprof/sample"
+)
+
+// requests binds samples to the requests they serve. Its methods are called from
+// the profiler's goroutine.
+type requests struct {
+	engine   *rpc.Engine
+	profiler *profiler.Profiler
+}
+
+// newRequests makes the engine; the profiler is set before it runs.
+func newRequests(frequency int, reg prometheus.Registerer, log *slog.Logger) (r *requests, err error) {
+	r = new(requests)
+	r.engine, err = rpc.New(rpc.Options{
+		Service: func(pid uint32) string { return r.profiler.Executable(pid) },
+		Watch: func(socket uint64, everything bool) {
+			r.profiler.WatchSocket(socket, everything)
+		},
+		Registerer: reg,
+		Period:     time.Duration(profiler.PeriodNanoseconds(frequency)),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("follow requests: %w", err)
+	}
+	return r, nil
+}
+
+// Activity takes what a thread did.
+func (r *requests) Activity(a *sample.Activity) {
+	if a.Nonblocking && a.Executor.Kind == sample.Thread {
+		r.profiler.FollowTurns() // it may be an event loop
+	}
+	r.engine.Activity(a)
+}
+
+// LostActivities takes that some are missing.
+func (r *requests) LostActivities(n uint64) { r.engine.LostActivities(n) }
+
+// Exited takes that a process has ended.
+func (r *requests) Exited(pid uint32) { r.engine.Exited(pid) }
+
+// sampleUntil samples until ctx ends.
+func (p *pipeline) sampleUntil(ctx context.Context) error {
+	err := p.profiler.Run(ctx)
+	if p.requests != nil {
+		p.requests.engine.Flush()
+	}
+	return err
+}

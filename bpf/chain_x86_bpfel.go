@@ -27,6 +27,7 @@ const (
 	chainMapScratch          = "scratch"
 	chainMapSegments         = "segments"
 	chainMapSent             = "sent"
+	chainMapServing          = "serving"
 	chainProgEndWalk         = "end_walk"
 	chainProgSample          = "sample"
 	chainProgWalkOn          = "walk_on"
@@ -40,6 +41,8 @@ const (
 	chainVarEmitProgram      = "emit_program"
 	chainVarEmitRecordKind   = "emit_record_kind"
 	chainVarEmitRegisters    = "emit_registers"
+	chainVarEmitRequest      = "emit_request"
+	chainVarEmitRequestKind  = "emit_request_kind"
 	chainVarEmitSegment      = "emit_segment"
 	chainVarEmitSegmentState = "emit_segment_state"
 	chainVarEmitStackPiece   = "emit_stack_piece"
@@ -114,6 +117,7 @@ type chainMapSpecs struct {
 	Scratch   *ebpf.MapSpec `ebpf:"scratch"`
 	Segments  *ebpf.MapSpec `ebpf:"segments"`
 	Sent      *ebpf.MapSpec `ebpf:"sent"`
+	Serving   *ebpf.MapSpec `ebpf:"serving"`
 }
 
 // chainVariableSpecs contains global variables before they are loaded into the kernel.
@@ -130,6 +134,8 @@ type chainVariableSpecs struct {
 	EmitProgram      *ebpf.VariableSpec `ebpf:"emit_program"`
 	EmitRecordKind   *ebpf.VariableSpec `ebpf:"emit_record_kind"`
 	EmitRegisters    *ebpf.VariableSpec `ebpf:"emit_registers"`
+	EmitRequest      *ebpf.VariableSpec `ebpf:"emit_request"`
+	EmitRequestKind  *ebpf.VariableSpec `ebpf:"emit_request_kind"`
 	EmitSegment      *ebpf.VariableSpec `ebpf:"emit_segment"`
 	EmitSegmentState *ebpf.VariableSpec `ebpf:"emit_segment_state"`
 	EmitStackPiece   *ebpf.VariableSpec `ebpf:"emit_stack_piece"`
@@ -173,6 +179,7 @@ type chainMaps struct {
 	Scratch   *ebpf.Map `ebpf:"scratch"`
 	Segments  *ebpf.Map `ebpf:"segments"`
 	Sent      *ebpf.Map `ebpf:"sent"`
+	Serving   *ebpf.Map `ebpf:"serving"`
 }
 
 func (m *chainMaps) Close() error {
@@ -188,6 +195,7 @@ func (m *chainMaps) Close() error {
 		m.Scratch,
 		m.Segments,
 		m.Sent,
+		m.Serving,
 	)
 }
 
@@ -205,6 +213,8 @@ type chainVariables struct {
 	EmitProgram      *ebpf.Variable `ebpf:"emit_program"`
 	EmitRecordKind   *ebpf.Variable `ebpf:"emit_record_kind"`
 	EmitRegisters    *ebpf.Variable `ebpf:"emit_registers"`
+	EmitRequest      *ebpf.Variable `ebpf:"emit_request"`
+	EmitRequestKind  *ebpf.Variable `ebpf:"emit_request_kind"`
 	EmitSegment      *ebpf.Variable `ebpf:"emit_segment"`
 	EmitSegmentState *ebpf.Variable `ebpf:"emit_segment_state"`
 	EmitStackPiece   *ebpf.Variable `ebpf:"emit_stack_piece"`

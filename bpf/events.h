@@ -37,6 +37,7 @@ enum record_kind {
 	RECORD_REGISTERS = 2,
 	RECORD_STACK = 3,
 	RECORD_ACTIVITY = 4, /* in the ring of activities */
+	RECORD_REQUEST = 5,
 };
 
 /* Why the walk of a user stack ended. sample.Stop is the Go side of it. */
@@ -146,6 +147,31 @@ struct stack_piece {
 _Static_assert(sizeof(struct stack_piece) == 24, "struct stack_piece is part of the treaty");
 
 /*
+ * The request that the executor of the tick to come serves, as the program's
+ * memory tells it.
+ */
+#define METHOD_BYTES 16
+#define PATH_BYTES 128
+
+struct request {
+	__u16 kind;    /* RECORD_REQUEST */
+	__u16 request; /* enum request_kind; the path is that of the gRPC method */
+	__u32 cpu;
+	__u64 time_ns; /* that of the tick to come */
+	__u64 goroutine; /* that serves it */
+	/* Lengths in the program, of which so many bytes are here. */
+	__u32 method_length;
+	__u32 path_length;
+	__u32 route_length;
+	__u32 reserved;
+	__u8 method[METHOD_BYTES];
+	__u8 path[PATH_BYTES];
+	__u8 route[PATH_BYTES];
+};
+
+_Static_assert(sizeof(struct request) == 312, "struct request is part of the treaty");
+
+/*
  * Where frame pointers lead out of the pieces, to another stack or too far, what
  * they point to comes with the tick: an address and the two words there, that is
  * the next frame pointer and a return address.
@@ -200,19 +226,54 @@ enum capture {
  * Which programs processes run: Go writes it, both programs read it.
  */
 
+/* Goroutines that serve requests, and the way to the request from the upper end
+ * of their stack: goruntime.Served is the Go side of it, and says what the numbers
+ * mean. -1 is an absent offset. */
+#define SERVED 8
+
+enum request_kind {
+	REQUEST_HTTP = 1,
+	REQUEST_GRPC = 2,
+};
+
+struct served {
+	__u64 start_pc; /* as linked */
+	__s32 kind;	/* enum request_kind; 0: the list ends */
+	__s32 slot;
+	__s32 owner_slot;
+	__s32 depth;
+	__s32 state;
+	__s32 owner;
+	__s32 done;
+	__s32 request;
+	__s32 method;
+	__s32 reserved;
+};
+
+_Static_assert(sizeof(struct served) == 48, "struct served is part of the treaty");
+
 /* Where a Go program keeps its goroutines, the same for all processes that run
  * it. Offsets in bytes. */
 struct layout {
 	__s64 tls;    /* of g from the thread pointer */
-	__u32 m;      /* in g */
-	__u32 curg;   /* in m */
-	__u32 goid;   /* in g */
-	__u32 parent; /* in g; 0: there is none */
 	__u32 generation; /* differs from that of whatever had the number before */
-	__u32 reserved;
+	__s32 m;      /* in g, as the following */
+	__s32 goid;
+	__s32 parent; /* -1: there is none */
+	__s32 start_pc;
+	__s32 stack_lo;
+	__s32 stack_hi;
+	__s32 sched_sp;
+	__s32 curg; /* in m, as the following */
+	__s32 vdso_sp; /* -1: there is none */
+	__s32 request_method; /* in net/http.Request, as the following */
+	__s32 request_url;
+	__s32 request_pattern; /* -1: there is none */
+	__s32 url_path; /* in net/url.URL */
+	struct served served[SERVED];
 };
 
-_Static_assert(sizeof(struct layout) == 32, "struct layout is part of the treaty");
+_Static_assert(sizeof(struct layout) == 64 + SERVED * sizeof(struct served), "struct layout is part of the treaty");
 
 /* What a process runs. mm and exec_id are those of the address space, as in
  * struct process. */

@@ -26,12 +26,33 @@ struct {
 	__type(value, struct layout);
 } layouts SEC(".maps");
 
-/* Who executes, and if it is a goroutine, which. */
-struct who {
+/* A goroutine that serves requests, by its number → its g. Goroutines that it
+ * started are told by it. Of more than this many the least recently used are
+ * forgotten. */
+struct goroutine_key {
 	__u64 goroutine;
+	__u32 tgid;
+	__u32 reserved;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, struct goroutine_key);
+	__type(value, __u64);
+} serving SEC(".maps");
+
+/* Who executes. */
+struct who {
+	__u64 goroutine; /* its number, and that of the one that started it */
 	__u64 parent;
-	__u64 curg;
-	__u8 executor; /* enum executor */
+	__u64 g; /* the goroutine itself */
+	__u64 m;
+	__u64 bias;
+	__u32 layout;	/* its number */
+	__u32 executor; /* enum executor */
+	__u32 tgid;
+	__u32 reserved;
 };
 
 static __always_inline __u64 user_word(__u64 address)
@@ -40,6 +61,12 @@ static __always_inline __u64 user_word(__u64 address)
 
 	bpf_probe_read_user(&value, sizeof(value), (void *)address);
 	return value;
+}
+
+/* The word at an offset that may be absent. */
+static __always_inline __u64 field(__u64 record, __s32 offset)
+{
+	return offset < 0 ? 0 : user_word(record + offset);
 }
 
 static __always_inline __u64 thread_pointer(struct task_struct *task)
@@ -53,20 +80,20 @@ static __always_inline __u64 thread_pointer(struct task_struct *task)
 
 /* The goroutine on the thread, from runtime.g to m to curg. g is a goroutine's own
  * or that of the runtime (g0), g->m->curg is always the goroutine's. */
-static __always_inline void find_goroutine(struct task_struct *task, const struct layout *l, struct who *who)
+static __always_inline void find_goroutine(struct task_struct *task, struct layout *l, struct who *who)
 {
 	__u64 g = user_word(thread_pointer(task) + l->tls);
-	__u64 m = user_word(g + l->m);
 
-	if (g == 0 || m == 0)
+	who->m = field(g, l->m);
+	if (g == 0 || who->m == 0)
 		return;
-	who->curg = user_word(m + l->curg);
-	if (who->curg == 0) {
+	who->g = field(who->m, l->curg);
+	if (who->g == 0) {
 		who->executor = EXECUTOR_RUNTIME;
 		return;
 	}
-	who->goroutine = user_word(who->curg + l->goid);
-	who->parent = l->parent ? user_word(who->curg + l->parent) : 0;
+	who->goroutine = field(who->g, l->goid);
+	who->parent = field(who->g, l->parent);
 	if (who->goroutine)
 		who->executor = EXECUTOR_GOROUTINE;
 }
@@ -77,19 +104,56 @@ static __always_inline void find_executor(struct task_struct *task, __u32 tgid, 
 {
 	struct program *p = bpf_map_lookup_elem(&programs, &tgid);
 	struct layout *l;
-	__u32 number;
 
-	*who = (struct who){.executor = EXECUTOR_UNKNOWN};
+	*who = (struct who){.executor = EXECUTOR_UNKNOWN, .tgid = tgid};
 	if (!p || p->mm != mm || p->exec_id != exec_id)
 		return;
 	if (p->executor == EXECUTOR_THREAD) {
 		who->executor = EXECUTOR_THREAD;
 	} else if (p->executor == EXECUTOR_GOROUTINE) {
-		number = p->layout;
-		l = bpf_map_lookup_elem(&layouts, &number);
+		who->layout = p->layout;
+		who->bias = p->bias;
+		l = bpf_map_lookup_elem(&layouts, &who->layout);
 		if (l && l->generation == p->generation)
 			find_goroutine(task, l, who);
 	}
+}
+
+/* How the goroutine serves requests, NULL if it does not. */
+static __always_inline struct served *served_by(struct layout *l, __u64 g, __u64 bias)
+{
+	__u64 start = field(g, l->start_pc) - bias;
+
+#pragma clang loop unroll(full)
+	for (int i = 0; i < SERVED; i++) {
+		if (l->served[i].kind == 0)
+			return NULL;
+		if (l->served[i].start_pc == start)
+			return &l->served[i];
+	}
+	return NULL;
+}
+
+/* Remembers a goroutine that serves requests. */
+static __always_inline void remember(const struct who *who)
+{
+	struct goroutine_key key = {.goroutine = who->goroutine, .tgid = who->tgid};
+	__u64 *known = bpf_map_lookup_elem(&serving, &key);
+
+	if (!known || *known != who->g)
+		bpf_map_update_elem(&serving, &key, &who->g, BPF_ANY);
+}
+
+/* The goroutine that started this one, if it is one that serves requests and is
+ * still alive. */
+static __always_inline __u64 serving_parent(const struct layout *l, const struct who *who)
+{
+	struct goroutine_key key = {.goroutine = who->parent, .tgid = who->tgid};
+	__u64 *g = bpf_map_lookup_elem(&serving, &key);
+
+	if (!g || who->parent == 0 || field(*g, l->goid) != who->parent)
+		return 0;
+	return *g;
 }
 
 #endif

@@ -156,7 +156,7 @@ func mapBytes(maps []*ebpf.Map) (uint64, error) {
 
 func (s *Sampler) maps() []*ebpf.Map {
 	o := &s.objects
-	return []*ebpf.Map{o.Ring, o.Counters, o.Scratch, o.Blocks, o.Segments, o.Lists, o.Processes, o.Sent, o.Programs, o.Layouts}
+	return []*ebpf.Map{o.Ring, o.Counters, o.Scratch, o.Blocks, o.Segments, o.Lists, o.Processes, o.Sent, o.Programs, o.Layouts, o.Serving}
 }
 
 // Counters are events since load, summed over CPUs.

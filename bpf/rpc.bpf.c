@@ -257,11 +257,11 @@ static __always_inline enum interest look(const __u8 *b, __u64 bytes)
 }
 
 /* Fills in who and when. */
-static __always_inline void begin(struct task_struct *task, struct activity *a, enum activity_kind what)
+static __always_inline void begin(struct task_struct *task, struct activity *a, enum activity_kind what,
+				  struct who *who)
 {
 	__u64 pid_tgid = bpf_get_current_pid_tgid();
 	__u32 tgid = pid_tgid >> 32;
-	struct who who;
 
 	a->kind = RECORD_ACTIVITY;
 	a->what = what;
@@ -275,10 +275,10 @@ static __always_inline void begin(struct task_struct *task, struct activity *a, 
 	a->tid = (__u32)pid_tgid;
 	a->lost = lost;
 	find_executor(task, tgid, (__u64)READ(task_struct, task, mm), READ(task_struct, task, self_exec_id),
-		      &who);
-	a->executor = who.executor;
-	a->goroutine = who.goroutine;
-	a->parent = who.parent;
+		      who);
+	a->executor = who->executor;
+	a->goroutine = who->goroutine;
+	a->parent = who->parent;
 }
 
 /* Hands a record over. User space polls. */
@@ -331,12 +331,19 @@ static __always_inline void report(struct task_struct *task, struct record *r, c
 				   enum interest interest, __u64 socket, bool nonblocking)
 {
 	__u64 most = interest == INTEREST_RESPONSE ? CAPTURE_RESPONSE : CAPTURE_REQUEST;
+	struct layout *l;
+	struct who who;
 
 	if (is_watched(socket))
 		most = CAPTURE_WATCHED;
 	else if (interest == INTEREST_NONE)
 		return;
-	begin(task, &r->head, t->what);
+	begin(task, &r->head, t->what, &who);
+	if (who.executor == EXECUTOR_GOROUTINE && t->what == ACTIVITY_READ) {
+		l = bpf_map_lookup_elem(&layouts, &who.layout);
+		if (l && served_by(l, who.g, who.bias))
+			remember(&who);
+	}
 	r->head.socket = socket;
 	r->head.bytes = t->bytes;
 	if (most > t->length)
@@ -457,6 +464,7 @@ int socket_state(__u64 *ctx)
 	struct activity *a = bpf_map_lookup_elem(&closings, &zero);
 	struct socket *socket;
 	struct file *file;
+	struct who who;
 
 	if (state != TCP_FIN_WAIT1 && state != TCP_LAST_ACK && state != TCP_CLOSE)
 		return 0;
@@ -466,7 +474,7 @@ int socket_state(__u64 *ctx)
 	file = socket->file;
 	if (!file)
 		return 0;
-	begin(bpf_get_current_task_btf(), a, ACTIVITY_CLOSE);
+	begin(bpf_get_current_task_btf(), a, ACTIVITY_CLOSE, &who);
 	a->socket = file->f_inode->i_ino;
 	send(a, sizeof(*a));
 	return 0;
@@ -571,6 +579,7 @@ int enter_close(struct enter_context *ctx)
 	struct task_struct *task = current();
 	struct file *file = file_of(task, ctx->args[0]);
 	struct record *r = my_record();
+	struct who who;
 	__u64 socket;
 
 	if (!r || !file)
@@ -578,7 +587,7 @@ int enter_close(struct enter_context *ctx)
 	socket = stream_socket(file);
 	if (socket == 0 || !is_last(file) || is_own())
 		return 0;
-	begin(task, &r->head, ACTIVITY_CLOSE);
+	begin(task, &r->head, ACTIVITY_CLOSE, &who);
 	r->head.socket = socket;
 	send(&r->head, sizeof(r->head));
 	return 0;
@@ -593,6 +602,7 @@ static __always_inline int wait(void)
 	__u32 key = (__u32)bpf_get_current_pid_tgid() & (TURNS - 1);
 	__u8 *turn = bpf_map_lookup_elem(&turns, &key);
 	struct record *r;
+	struct who who;
 
 	if (!turn || !*turn)
 		return 0;
@@ -600,7 +610,7 @@ static __always_inline int wait(void)
 	r = my_record();
 	if (!r)
 		return 0;
-	begin(current(), &r->head, ACTIVITY_WAIT);
+	begin(current(), &r->head, ACTIVITY_WAIT, &who);
 	send(&r->head, sizeof(r->head));
 	return 0;
 }

@@ -116,6 +116,7 @@ func loadRequests(s *Sampler, ringBytes int, direct bool) (_ *Requests, err erro
 	opts := &ebpf.CollectionOptions{MapReplacements: map[string]*ebpf.Map{
 		rpcMapPrograms: s.objects.Programs,
 		rpcMapLayouts:  s.objects.Layouts,
+		rpcMapServing:  s.objects.Serving,
 	}}
 	// What is not assigned is not loaded.
 	if o := &r.objects; direct {

@@ -54,15 +54,44 @@ const (
 	rpcCaptureCAPTURE_WATCHED  rpcCapture = 4096
 )
 
+type rpcGoroutineKey struct {
+	_         structs.HostLayout
+	Goroutine uint64
+	Tgid      uint32
+	Reserved  uint32
+}
+
 type rpcLayout struct {
-	_          structs.HostLayout
-	Tls        int64
-	M          uint32
-	Curg       uint32
-	Goid       uint32
-	Parent     uint32
-	Generation uint32
-	Reserved   uint32
+	_              structs.HostLayout
+	Tls            int64
+	Generation     uint32
+	M              int32
+	Goid           int32
+	Parent         int32
+	StartPc        int32
+	StackLo        int32
+	StackHi        int32
+	SchedSp        int32
+	Curg           int32
+	VdsoSp         int32
+	RequestMethod  int32
+	RequestUrl     int32
+	RequestPattern int32
+	UrlPath        int32
+	Served         [8]struct {
+		_         structs.HostLayout
+		StartPc   uint64
+		Kind      int32
+		Slot      int32
+		OwnerSlot int32
+		Depth     int32
+		State     int32
+		Owner     int32
+		Done      int32
+		Request   int32
+		Method    int32
+		Reserved  int32
+	}
 }
 
 type rpcProgram struct {
@@ -91,6 +120,7 @@ const (
 	rpcMapLayouts           = "layouts"
 	rpcMapPrograms          = "programs"
 	rpcMapRecords           = "records"
+	rpcMapServing           = "serving"
 	rpcMapTurns             = "turns"
 	rpcMapWatched           = "watched"
 	rpcProgEnterClose       = "enter_close"
@@ -186,6 +216,7 @@ type rpcMapSpecs struct {
 	Layouts    *ebpf.MapSpec `ebpf:"layouts"`
 	Programs   *ebpf.MapSpec `ebpf:"programs"`
 	Records    *ebpf.MapSpec `ebpf:"records"`
+	Serving    *ebpf.MapSpec `ebpf:"serving"`
 	Turns      *ebpf.MapSpec `ebpf:"turns"`
 	Watched    *ebpf.MapSpec `ebpf:"watched"`
 }
@@ -229,6 +260,7 @@ type rpcMaps struct {
 	Layouts    *ebpf.Map `ebpf:"layouts"`
 	Programs   *ebpf.Map `ebpf:"programs"`
 	Records    *ebpf.Map `ebpf:"records"`
+	Serving    *ebpf.Map `ebpf:"serving"`
 	Turns      *ebpf.Map `ebpf:"turns"`
 	Watched    *ebpf.Map `ebpf:"watched"`
 }
@@ -240,6 +272,7 @@ func (m *rpcMaps) Close() error {
 		m.Layouts,
 		m.Programs,
 		m.Records,
+		m.Serving,
 		m.Turns,
 		m.Watched,
 	)

@@ -19,6 +19,7 @@
 #include "events.h"
 #include "kernel.h"
 #include "executor.h"
+#include "request.h"
 #include "regs.h"
 #include "walk.h"
 
@@ -29,7 +30,9 @@ const enum tick_flag emit_tick_flag __attribute__((unused));
 const enum record_kind emit_record_kind __attribute__((unused));
 const enum counter emit_counter __attribute__((unused));
 const enum executor emit_executor __attribute__((unused));
+const enum request_kind emit_request_kind __attribute__((unused));
 const struct tick emit_tick __attribute__((unused));
+const struct request emit_request __attribute__((unused));
 const struct layout emit_layout __attribute__((unused));
 const struct program emit_program __attribute__((unused));
 const struct registers emit_registers __attribute__((unused));
@@ -104,6 +107,7 @@ struct scratch {
 	__u64 queued;		     /* unread bytes in the ring as the tick begins */
 	__u64 sent_from, sent_bytes; /* the pieces of this tick */
 	struct user_abi saved;
+	struct who who;
 };
 
 /* PCPU_MIN_UNIT_SIZE of the kernel. */
@@ -465,6 +469,45 @@ static __always_inline void walk(struct user_abi *ctx, struct scratch *s)
 
 #endif
 
+/* Sends the request that the goroutine serves, or else the one that started it. */
+static __always_inline void send_request(struct scratch *s)
+{
+	struct who *who = &s->who;
+	__u32 number = who->layout;
+	struct layout *l = bpf_map_lookup_elem(&layouts, &number);
+	__u64 g = who->g, m = who->m, sp = s->registers.r[REGISTER_SP], goroutine = who->goroutine;
+	struct request *r;
+	struct served *way;
+
+	if (who->executor != EXECUTOR_GOROUTINE || !l)
+		return;
+	way = served_by(l, g, who->bias);
+	if (way) {
+		remember(who);
+	} else {
+		g = serving_parent(l, who);
+		goroutine = who->parent;
+		m = sp = 0;
+		if (g == 0)
+			return;
+		way = served_by(l, g, who->bias);
+		if (!way)
+			return;
+	}
+	r = bpf_ringbuf_reserve(&ring, sizeof(*r), 0);
+	if (!r)
+		return; /* the tick says nothing of a request */
+	r->kind = RECORD_REQUEST;
+	r->cpu = s->tick.cpu;
+	r->time_ns = s->tick.time_ns;
+	r->goroutine = goroutine;
+	r->method_length = r->path_length = r->route_length = 0;
+	if (read_request(l, way, g, m, sp, r))
+		bpf_ringbuf_submit(r, BPF_RB_NO_WAKEUP);
+	else
+		bpf_ringbuf_discard(r, BPF_RB_NO_WAKEUP);
+}
+
 /* The user part of the stack of a task that has one. */
 static __always_inline void user_stack(struct user_abi *ctx, struct scratch *s, __u64 mode)
 {
@@ -478,6 +521,7 @@ static __always_inline void user_stack(struct user_abi *ctx, struct scratch *s, 
 		s->tick.stop = STOP_COMPAT;
 		s->tick.stack_hash = mix(hash_seed, s->registers.ip);
 	} else {
+		send_request(s);
 		prepare_walk(s);
 		walk(ctx, s);
 	}
@@ -490,7 +534,6 @@ int sample(struct user_abi *ctx)
 	__u64 pid_tgid = bpf_get_current_pid_tgid();
 	struct scratch *s = my_scratch();
 	__u64 mode_now = mode(ctx);
-	struct who who;
 
 	if (pid_tgid == 0)
 		return 0; /* idle: hardware counters know no exclude_idle */
@@ -512,10 +555,10 @@ int sample(struct user_abi *ctx)
 		.cpu = bpf_get_smp_processor_id(),
 	};
 	bpf_get_current_comm(s->tick.comm, sizeof(s->tick.comm));
-	find_executor(task, s->tick.tgid, s->tick.mm, s->tick.exec_id, &who);
-	s->tick.executor = who.executor;
-	s->tick.goroutine = who.goroutine;
-	s->tick.parent = who.parent;
+	find_executor(task, s->tick.tgid, s->tick.mm, s->tick.exec_id, &s->who);
+	s->tick.executor = s->who.executor;
+	s->tick.goroutine = s->who.goroutine;
+	s->tick.parent = s->who.parent;
 	s->queued = bpf_ringbuf_query(&ring, BPF_RB_AVAIL_DATA);
 
 	if (is_user(mode_now)) {

@@ -43,15 +43,44 @@ const (
 	samplerExecutorEXECUTOR_RUNTIME   samplerExecutor = 3
 )
 
+type samplerGoroutineKey struct {
+	_         structs.HostLayout
+	Goroutine uint64
+	Tgid      uint32
+	Reserved  uint32
+}
+
 type samplerLayout struct {
-	_          structs.HostLayout
-	Tls        int64
-	M          uint32
-	Curg       uint32
-	Goid       uint32
-	Parent     uint32
-	Generation uint32
-	Reserved   uint32
+	_              structs.HostLayout
+	Tls            int64
+	Generation     uint32
+	M              int32
+	Goid           int32
+	Parent         int32
+	StartPc        int32
+	StackLo        int32
+	StackHi        int32
+	SchedSp        int32
+	Curg           int32
+	VdsoSp         int32
+	RequestMethod  int32
+	RequestUrl     int32
+	RequestPattern int32
+	UrlPath        int32
+	Served         [8]struct {
+		_         structs.HostLayout
+		StartPc   uint64
+		Kind      int32
+		Slot      int32
+		OwnerSlot int32
+		Depth     int32
+		State     int32
+		Owner     int32
+		Done      int32
+		Request   int32
+		Method    int32
+		Reserved  int32
+	}
 }
 
 type samplerLimit uint32
@@ -112,6 +141,7 @@ const (
 	samplerRecordKindRECORD_REGISTERS samplerRecordKind = 2
 	samplerRecordKindRECORD_STACK     samplerRecordKind = 3
 	samplerRecordKindRECORD_ACTIVITY  samplerRecordKind = 4
+	samplerRecordKindRECORD_REQUEST   samplerRecordKind = 5
 )
 
 type samplerRegisters struct {
@@ -123,6 +153,29 @@ type samplerRegisters struct {
 	Ip       uint64
 	R        [32]uint64
 }
+
+type samplerRequest struct {
+	_            structs.HostLayout
+	Kind         uint16
+	Request      uint16
+	Cpu          uint32
+	TimeNs       uint64
+	Goroutine    uint64
+	MethodLength uint32
+	PathLength   uint32
+	RouteLength  uint32
+	Reserved     uint32
+	Method       [16]uint8
+	Path         [128]uint8
+	Route        [128]uint8
+}
+
+type samplerRequestKind uint32
+
+const (
+	samplerRequestKindREQUEST_HTTP samplerRequestKind = 1
+	samplerRequestKindREQUEST_GRPC samplerRequestKind = 2
+)
 
 type samplerScratch struct {
 	_    structs.HostLayout
@@ -217,6 +270,18 @@ type samplerScratch struct {
 		Sp     uint64
 		Ss     uint64
 	}
+	Who struct {
+		_         structs.HostLayout
+		Goroutine uint64
+		Parent    uint64
+		G         uint64
+		M         uint64
+		Bias      uint64
+		Layout    uint32
+		Executor  uint32
+		Tgid      uint32
+		Reserved  uint32
+	}
 }
 
 type samplerSegment struct {
@@ -309,6 +374,7 @@ const (
 	samplerMapScratch          = "scratch"
 	samplerMapSegments         = "segments"
 	samplerMapSent             = "sent"
+	samplerMapServing          = "serving"
 	samplerProgSample          = "sample"
 	samplerVarCgroupSubsys     = "cgroup_subsys"
 	samplerVarEmitCounter      = "emit_counter"
@@ -320,6 +386,8 @@ const (
 	samplerVarEmitProgram      = "emit_program"
 	samplerVarEmitRecordKind   = "emit_record_kind"
 	samplerVarEmitRegisters    = "emit_registers"
+	samplerVarEmitRequest      = "emit_request"
+	samplerVarEmitRequestKind  = "emit_request_kind"
 	samplerVarEmitSegment      = "emit_segment"
 	samplerVarEmitSegmentState = "emit_segment_state"
 	samplerVarEmitStackPiece   = "emit_stack_piece"
@@ -391,6 +459,7 @@ type samplerMapSpecs struct {
 	Scratch   *ebpf.MapSpec `ebpf:"scratch"`
 	Segments  *ebpf.MapSpec `ebpf:"segments"`
 	Sent      *ebpf.MapSpec `ebpf:"sent"`
+	Serving   *ebpf.MapSpec `ebpf:"serving"`
 }
 
 // samplerVariableSpecs contains global variables before they are loaded into the kernel.
@@ -407,6 +476,8 @@ type samplerVariableSpecs struct {
 	EmitProgram      *ebpf.VariableSpec `ebpf:"emit_program"`
 	EmitRecordKind   *ebpf.VariableSpec `ebpf:"emit_record_kind"`
 	EmitRegisters    *ebpf.VariableSpec `ebpf:"emit_registers"`
+	EmitRequest      *ebpf.VariableSpec `ebpf:"emit_request"`
+	EmitRequestKind  *ebpf.VariableSpec `ebpf:"emit_request_kind"`
 	EmitSegment      *ebpf.VariableSpec `ebpf:"emit_segment"`
 	EmitSegmentState *ebpf.VariableSpec `ebpf:"emit_segment_state"`
 	EmitStackPiece   *ebpf.VariableSpec `ebpf:"emit_stack_piece"`
@@ -449,6 +520,7 @@ type samplerMaps struct {
 	Scratch   *ebpf.Map `ebpf:"scratch"`
 	Segments  *ebpf.Map `ebpf:"segments"`
 	Sent      *ebpf.Map `ebpf:"sent"`
+	Serving   *ebpf.Map `ebpf:"serving"`
 }
 
 func (m *samplerMaps) Close() error {
@@ -463,6 +535,7 @@ func (m *samplerMaps) Close() error {
 		m.Scratch,
 		m.Segments,
 		m.Sent,
+		m.Serving,
 	)
 }
 
@@ -480,6 +553,8 @@ type samplerVariables struct {
 	EmitProgram      *ebpf.Variable `ebpf:"emit_program"`
 	EmitRecordKind   *ebpf.Variable `ebpf:"emit_record_kind"`
 	EmitRegisters    *ebpf.Variable `ebpf:"emit_registers"`
+	EmitRequest      *ebpf.Variable `ebpf:"emit_request"`
+	EmitRequestKind  *ebpf.Variable `ebpf:"emit_request_kind"`
 	EmitSegment      *ebpf.Variable `ebpf:"emit_segment"`
 	EmitSegmentState *ebpf.Variable `ebpf:"emit_segment_state"`
 	EmitStackPiece   *ebpf.Variable `ebpf:"emit_stack_piece"`

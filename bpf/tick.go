@@ -10,6 +10,7 @@ type (
 	Tick       = samplerTick
 	Registers  = samplerRegisters
 	StackPiece = samplerStackPiece
+	Request    = samplerRequest
 )
 
 // The sizes of the records in the rings.
@@ -18,6 +19,7 @@ const (
 	RegistersBytes  = int(unsafe.Sizeof(Registers{}))
 	StackPieceBytes = int(unsafe.Sizeof(StackPiece{}))
 	ActivityBytes   = int(unsafe.Sizeof(Activity{}))
+	RequestBytes    = int(unsafe.Sizeof(Request{}))
 )
 
 // The treaty's constants under Go names; events.h says what they mean.
@@ -28,6 +30,10 @@ const (
 	RecordTick      = uint16(samplerRecordKindRECORD_TICK)
 	RecordRegisters = uint16(samplerRecordKindRECORD_REGISTERS)
 	RecordStack     = uint16(samplerRecordKindRECORD_STACK)
+	RecordRequest   = uint16(samplerRecordKindRECORD_REQUEST)
+
+	RequestHTTP = uint16(samplerRequestKindREQUEST_HTTP)
+	RequestGRPC = uint16(samplerRequestKindREQUEST_GRPC)
 
 	FlagKernelThread = uint8(samplerTickFlagTICK_KERNEL_THREAD)
 	FlagKernelCut    = uint8(samplerTickFlagTICK_KERNEL_CUT)

@@ -34,6 +34,7 @@ func TestLayoutsAreTheObjects(t *testing.T) {
 		"activity":    reflect.TypeFor[Activity](),
 		"layout":      reflect.TypeFor[Layout](),
 		"program":     reflect.TypeFor[Program](),
+		"request":     reflect.TypeFor[Request](),
 		"tick":        reflect.TypeFor[Tick](),
 		"registers":   reflect.TypeFor[Registers](),
 		"stack_piece": reflect.TypeFor[StackPiece](),

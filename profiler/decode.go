@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"strings"
 	"unsafe"
 
 	"github.com/fleetprof/fleetprof/bpf"
@@ -69,6 +70,13 @@ type decoder struct {
 	frames frameCache
 	// coming is by CPU the tick to come and its stack.
 	coming map[uint32]*comingStack
+	// requests is by CPU what the executor of the tick to come serves.
+	requests map[uint32]comingRequest
+}
+
+type comingRequest struct {
+	time    uint64
+	request sample.Request
 }
 
 type comingStack struct {
@@ -77,7 +85,9 @@ type comingStack struct {
 }
 
 func newDecoder() *decoder {
-	return &decoder{frames: newFrameCache(), coming: make(map[uint32]*comingStack)}
+	return &decoder{
+		frames: newFrameCache(), coming: make(map[uint32]*comingStack), requests: make(map[uint32]comingRequest),
+	}
 }
 
 // decode reads one record; ok is false if it is only a part of a tick. The
@@ -94,6 +104,8 @@ func (d *decoder) decode(record []byte) (t tick, ok bool, err error) {
 		return tick{}, false, d.registers(record)
 	case bpf.RecordStack:
 		return tick{}, false, d.piece(record)
+	case bpf.RecordRequest:
+		return tick{}, false, d.request(record)
 	default:
 		return tick{}, false, malformed{"kind", int(kind), int(bpf.RecordTick)}
 	}
@@ -134,6 +146,12 @@ func (d *decoder) tick(record []byte) (tick, error) {
 			Executor:     sample.Executor{Kind: sample.ExecutorKind(h.Executor), Goroutine: h.Goroutine, Parent: h.Parent},
 		},
 		space: addressSpace{h.Mm, h.ExecId},
+	}
+	if r, ok := d.requests[h.Cpu]; ok {
+		delete(d.requests, h.Cpu)
+		if r.time == h.TimeNs {
+			t.Request = r.request
+		}
 	}
 	coming := d.coming[h.Cpu]
 	delete(d.coming, h.Cpu)
@@ -205,4 +223,34 @@ func (d *decoder) piece(record []byte) error {
 	}
 	m.Bytes = append(m.Bytes, memory[:h.Bytes]...)
 	return nil
+}
+
+func (d *decoder) request(record []byte) error {
+	h, _, err := head[bpf.Request](record, bpf.RequestBytes)
+	if err != nil {
+		return err
+	}
+	path, whole := goString(h.Path[:], h.PathLength)
+	if !whole { // of the last part only some is there
+		path = path[:strings.LastIndexByte(path, '/')+1]
+	}
+	r := sample.Request{Source: sample.SourceGoroutine, Goroutine: h.Goroutine}
+	if h.Request == bpf.RequestGRPC {
+		if whole {
+			r.RPC = path
+		}
+	} else {
+		r.Path = path
+		r.Method, _ = goString(h.Method[:], h.MethodLength)
+		if route, whole := goString(h.Route[:], h.RouteLength); whole {
+			r.Route = route
+		}
+	}
+	d.requests[h.Cpu] = comingRequest{h.TimeNs, r}
+	return nil
+}
+
+// goString is a string of which so many bytes as there was room for are in buf.
+func goString(buf []byte, length uint32) (s string, whole bool) {
+	return string(buf[:min(int(length), len(buf))]), int(length) <= len(buf)
 }

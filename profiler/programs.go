@@ -12,6 +12,7 @@ import (
 
 	"github.com/fleetprof/fleetprof/bpf"
 	"github.com/fleetprof/fleetprof/internal/objfile"
+	"github.com/fleetprof/fleetprof/profiler/goruntime"
 	"github.com/fleetprof/fleetprof/sample"
 )
 
@@ -115,16 +116,20 @@ func (r *readProgram) fill(ctx context.Context, open func(*sample.Object) (*imag
 	if err != nil {
 		return err
 	}
-	r.layout, err = layoutOf(f)
-	switch {
-	case err != nil:
-		return err
-	case r.layout == nil:
+	layout, err := goruntime.Read(f)
+	if errors.Is(err, goruntime.ErrNotGo) {
+		if _, older := f.GoTable(); older {
+			return err
+		}
 		r.executor = bpf.ExecutorThread
-	default:
-		r.executor = bpf.ExecutorGoroutine
-		r.segments = f.Segments
+		return nil
 	}
+	if err != nil {
+		return err
+	}
+	r.executor = bpf.ExecutorGoroutine
+	r.segments = f.Segments
+	r.layout = layoutOf(layout)
 	return nil
 }
 
@@ -238,12 +243,4 @@ func (e *executable) bias(r *region) uint64 {
 		}
 	}
 	return 0
-}
-
-// layoutOf says where a Go program keeps its goroutines; nil if it is no Go program.
-func layoutOf(f *objfile.File) (*bpf.Layout, error) {
-	if _, ok := f.GoTable(); ok {
-		return nil, errors.New("goroutines of this program are not known")
-	}
-	return nil, nil
 }

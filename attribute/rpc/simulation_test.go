@@ -27,8 +27,8 @@ type host struct {
 }
 
 type tally struct {
-	inside                                       int // samples that served a request
-	right, exactWrong, inferredWrong             int
+	inside                                   int // samples that served a request
+	right, exactWrong, inferredWrong         int
 	exact, inferred, ambiguous, unattributed int
 }
 
@@ -338,7 +338,7 @@ func TestModels(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			h := newHost(t)
 			tt.play(h)
-			h.run(int(10 * time.Second / time.Microsecond))
+			h.run(int(4 * time.Second / time.Microsecond))
 			c := h.tally
 			covered := float64(c.right) / float64(c.inside)
 			t.Logf("inside %d, right %.1f %%; exact %d (%d wrong), inferred %d (%d wrong), ambiguous %d, unattributed %d",

@@ -66,7 +66,9 @@ func pause(s stop, burn string) {
 			sink = bytes.Repeat([]byte{1}, 1<<16)
 		}
 	default:
-		syscall.Read(pipe[0], make([]byte, 1))
+		for released.Load() == before { // busy ones leave a byte in the pipe
+			syscall.Read(pipe[0], make([]byte, 1))
+		}
 	}
 }
 
@@ -89,7 +91,7 @@ func handle(w http.ResponseWriter, r *http.Request) {
 	case "hijack":
 		c, _, err := w.(http.Hijacker).Hijack()
 		if err == nil {
-			pause(s, "")
+			pause(s, "block")
 			c.Close()
 		}
 	default:

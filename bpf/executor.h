@@ -9,11 +9,9 @@
 #include "events.h"
 #include "kernel.h"
 
-/* Tgid → what it runs. User space alone writes it, so that no process can make
- * the kernel side allocate. */
+/* Tgid → what it runs. User space writes it. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__uint(max_entries, PROCESSES);
 	__type(key, __u32);
 	__type(value, struct program);

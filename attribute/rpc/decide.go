@@ -225,8 +225,6 @@ func (e *Engine) only(x *executor) verdictOf {
 	switch {
 	case x.open > 1 || r.sock.hidden:
 		return ambiguous(x)
-	case x.proc.handsOff(e.now):
-		return unattributed()
 	case x.proc.keeps(e.now):
 		return bySocket(sample.Exact, r)
 	}

@@ -40,8 +40,8 @@
 // that was not seen for a minute. Then a sample of anybody in the process waits
 // for what its thread answers next, and belongs to that request if it came after
 // the request was read and after the thread's last answer or read of a head. All
-// others are unattributed. So is a thread with an event loop, as it may have done
-// other things in between.
+// others are unattributed. A thread with an event loop may have done other things
+// in between: its samples count in brackets only (see Turns), as inferred.
 //
 // # Turns
 //

@@ -200,3 +200,43 @@ func TestFloodOnOneSocket(t *testing.T) {
 	}
 	s.check()
 }
+
+// Nor do many connections with many requests each.
+func TestFloodOnManySockets(t *testing.T) {
+	s := newStory(t)
+	data := []byte(strings.Repeat("GET / HTTP/1.1\r\n\r\n", maxQueued))
+	for i := range 2 * maxRequests / maxQueued {
+		s.engine.Activity(&sample.Activity{
+			Time: s.now, PID: 1, TID: uint32(i), Executor: sample.Executor{Kind: sample.Thread}, Socket: uint64(i),
+			Kind: sample.Read, Data: data, Bytes: int64(len(data)),
+		})
+	}
+	if s.engine.requests != maxRequests {
+		t.Errorf("%d requests are open", s.engine.requests)
+	}
+	s.check()
+}
+
+// The oldest samples give way, decided by what is known then.
+func TestTooManySamplesWait(t *testing.T) {
+	s := newStory(t)
+	s.line("T1 read 5 GET /a")
+	decided := 0
+	for range maxPending + 5 {
+		s.engine.Sample(&sample.Sample{
+			Time: s.now, Process: sample.Process{PID: 1}, TID: 101, Executor: sample.Executor{Kind: sample.Thread},
+		}, func(h sample.Handler) {
+			decided++
+			if want := sample.Ambiguous; decided <= 5 && h.Attribution != want || decided > 5 && h.Attribution != sample.Exact {
+				t.Errorf("sample %d is %s", decided, h.Attribution)
+			}
+		})
+	}
+	if decided != 5 {
+		t.Errorf("%d samples gave way", decided)
+	}
+	s.line("T1 write 5 200")
+	if decided != maxPending+5 {
+		t.Errorf("%d samples are decided", decided)
+	}
+}

@@ -227,7 +227,7 @@ func (e *Engine) background(x *executor) {
 
 // settleAnswered decides the samples of who answers, in a process whose requests
 // change hands: since it did something else, and since the request was read, it
-// worked on that. A thread that waits for events may have done other things too.
+// worked on that.
 func (e *Engine) settleAnswered(x *executor, r *request) {
 	if x.pending == 0 || !x.proc.handsOff(e.now) {
 		return
@@ -235,7 +235,7 @@ func (e *Engine) settleAnswered(x *executor, r *request) {
 	from := max(r.time, x.bound)
 	claimed := verdictOf{claim: claim{sample.Inferred, sample.SourceDeferred, r.h}}
 	e.settleEach(x, func(_ int32, w *waiter) (verdictOf, bool) {
-		if w.time < from || x.waited || r.sock.hidden {
+		if w.time < from || r.sock.hidden {
 			return unattributed(), w.why == forAnswer
 		}
 		return claimed, w.why == forAnswer

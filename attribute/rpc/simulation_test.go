@@ -343,7 +343,7 @@ func TestModels(t *testing.T) {
 			covered := float64(c.right) / float64(c.inside)
 			t.Logf("inside %d, right %.1f %%; exact %d (%d wrong), inferred %d (%d wrong), ambiguous %d, unattributed %d",
 				c.inside, 100*covered, c.exact, c.exactWrong, c.inferred, c.inferredWrong, c.ambiguous, c.unattributed)
-			if c.exactWrong*10000 > c.exact || c.inferredWrong*100 > c.inferred || covered < tt.coverage {
+			if c.exactWrong > 0 || c.inferredWrong*100 > c.inferred || covered < tt.coverage {
 				t.Errorf("want coverage %v, nothing exact wrong, 1 %% of the inferred", tt.coverage)
 			}
 			checkTables(t, h.engine)

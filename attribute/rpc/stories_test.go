@@ -2,7 +2,10 @@
 
 package rpc
 
-import "maps"
+import (
+	"maps"
+	"strings"
+)
 
 // stories are what must be said in which situation.
 func stories() map[string]string {
@@ -334,6 +337,13 @@ var loopStories = map[string]string{
 		decided
 		L1 sample ambiguous
 		L1 write 5 200`,
+	"an equal request is answered": `
+		L1 read 4 GET /a
+		L1 wait
+		L1 read 5 GET /a
+		L1 sample ambiguous
+		L1 write 4 200
+		L1 write 5 200`,
 	"a loop that answers out of the blue is not trusted": `
 		L1 read 4 GET /a
 		L1 wait
@@ -453,6 +463,44 @@ var loopStories = map[string]string{
 		L1 sample inferred GET /a
 		L1 write 5 200
 		L1 sample unattributed`,
+	"a loop by poll(2) with two requests": `
+		L1 read 5 GET /a
+		L1 read 6 GET /b
+		L1 sample ambiguous
+		L1 write 6 200
+		L1 sample ambiguous
+		L1 write 5 200
+		L1 sample unattributed`,
+	"a loop that is rarely asynchronous": `
+		L1 read 4 GET /a
+		L1 wait
+		L1 write 4 200
+		` + strings.Repeat("L1 read 5 GET /b\nL1 write 5 200\n", 60) + `
+		L1 read 5 GET /b
+		L1 sample inferred GET /b
+		L1 write 5 200`,
+	"an upstream answer after which nothing is certain": `
+		L1 read 4 GET /a
+		L1 wait
+		L1 write 4 200
+		L1 read 5 GET /b
+		L1 sample ambiguous
+		L1 write 105 GET /b
+		L1 wait
+		L1 read 105 200
+		L1 sample inferred GET /b
+		L1 write 5 200`,
+	"an upstream answer to the wrong request": `
+		L1 read 5 GET /a
+		L1 wait
+		L1 read 6 GET /b
+		L1 write 106 GET /b
+		L1 wait
+		L1 read 106 200
+		L1 sample ambiguous
+		L1 write 5 200
+		L1 sample ambiguous
+		L1 write 6 200`,
 	"an upstream answer of nobody": `
 		L1 wait
 		L1 write 105 GET /health
@@ -517,6 +565,43 @@ var handoffStories = map[string]string{
 		1:T1 sample unattributed
 		2:T1 sample inferred GET /b by deferred
 		2:T1 write 5 200`,
+	"work before a worker read something else": `
+		L1 read 5 GET /a
+		T2 write 5 200
+		L1 read 5 GET /b
+		T2 sample unattributed
+		T2 read 7 GET /c
+		T2 sample inferred GET /b by deferred
+		T2 write 5 200`,
+	"work before a worker waited for events": `
+		L1 read 5 GET /a
+		T2 write 5 200
+		L1 read 5 GET /b
+		T2 sample unattributed
+		T2 wait
+		T2 write 5 200`,
+	"a reader that answers some itself": `
+		L1 read 5 GET /a
+		L1 wait
+		T2 write 5 200
+		L1 wait
+		L1 read 5 GET /missing
+		L1 sample inferred GET /missing
+		L1 write 5 404
+		L1 read 5 GET /a
+		L1 sample unattributed
+		L1 wait
+		decided`,
+	"a reader that is not trusted": `
+		L1 read 5 GET /a
+		L1 wait
+		T2 write 5 200
+		L1 read 5 GET /a
+		L1 wait
+		L1 write 5 200
+		L1 read 5 GET /missing
+		L1 sample unattributed
+		L1 write 5 404`,
 	"a worker that has an event loop": `
 		L1 read 5 GET /a
 		T2 wait

@@ -10,9 +10,6 @@ const (
 	every      = 0.98
 	longLived  = 0.97
 	shortLived = 0.93
-	// musl's own code comes without unwind information, and without frame pointers:
-	// stacks end where it begins, and must say so.
-	cut = 0
 )
 
 func subjectGroups() []subjectGroup {
@@ -24,8 +21,9 @@ func subjectGroups() []subjectGroup {
 			recursion("depth1000", "gcc", "1000", every),
 			recursion("threads", "gcc", "60 2", longLived),
 			recursion("static-glibc", "gcc -static", "60", longLived),
-			recursion("static-musl", "musl-gcc -static", "60", cut),
-			recursion("dynamic-musl", "musl-gcc", "60", cut),
+			recursion("static-musl", "musl-gcc -static", "60", longLived),
+			recursion("dynamic-musl", "musl-gcc", "60", longLived),
+			recursion("threads-musl", "musl-gcc -static", "60 2", longLived),
 		}},
 		{"native", []subject{
 			compiled("realign", "gcc", "realign.c"),

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Command init is the first and only program of a virtual machine that runs
-// tests: it mounts what a host has mounted, runs every test binary below
+// tests: it mounts what a host has mounted, brings up lo, runs every test binary below
 // /tests, one after the other, and powers the machine off. What they print
 // goes to the console, between lines that say which package it is of.
 package main
@@ -25,6 +25,9 @@ const testLimit = "20m"
 
 func main() {
 	err := mountAll()
+	if err == nil {
+		err = bringUpLoopback()
+	}
 	if err == nil {
 		err = writeRelease()
 	}
@@ -66,6 +69,24 @@ func mountAll() error {
 		if err := unix.Mount(m.kind, m.target, m.kind, 0, m.data); err != nil {
 			return fmt.Errorf("mount %s on %s: %w", m.kind, m.target, err)
 		}
+	}
+	return nil
+}
+
+// bringUpLoopback makes 127.0.0.1 answer, see netdevice(7).
+func bringUpLoopback() error {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	lo, err := unix.NewIfreq("lo")
+	if err != nil {
+		return err
+	}
+	lo.SetUint16(unix.IFF_UP)
+	if err := unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, lo); err != nil {
+		return fmt.Errorf("bring up lo: %w", err)
 	}
 	return nil
 }

@@ -164,12 +164,13 @@ struct request {
 	__u32 path_length;
 	__u32 route_length;
 	__u32 reserved;
+	__u64 id; /* where it lies in the program's memory */
 	__u8 method[METHOD_BYTES];
 	__u8 path[PATH_BYTES];
 	__u8 route[PATH_BYTES];
 };
 
-_Static_assert(sizeof(struct request) == 312, "struct request is part of the treaty");
+_Static_assert(sizeof(struct request) == 320, "struct request is part of the treaty");
 
 /*
  * Where frame pointers lead out of the pieces, to another stack or too far, what

@@ -66,6 +66,7 @@ static __always_inline bool read_request(const struct layout *l, const struct se
 	if (request == 0)
 		return false;
 	r->request = way->kind;
+	r->id = request;
 	if (way->kind == REQUEST_GRPC) {
 		r->path_length = copy_string(r->path, PATH_BYTES, request, way->method);
 		return r->path_length > 0;

@@ -135,6 +135,8 @@ enum interest {
 	INTEREST_NONE,
 	INTEREST_REQUEST,
 	INTEREST_RESPONSE,
+	INTEREST_PREFACE, /* of HTTP/2 */
+	INTEREST_TLS,	  /* not in itself, but it may be the beginning of a request */
 };
 
 /* include/linux/socket.h. What is only looked at will be read again. */
@@ -222,6 +224,8 @@ static __always_inline enum interest look(const __u8 *b, __u64 bytes)
 	switch (TEXT(b[0], b[1], b[2], b[3])) {
 	case TEXT('H', 'T', 'T', 'P'):
 		return INTEREST_RESPONSE;
+	case TEXT('P', 'R', 'I', ' '):
+		return INTEREST_PREFACE;
 	case TEXT('G', 'E', 'T', ' '):
 	case TEXT('P', 'O', 'S', 'T'):
 	case TEXT('P', 'U', 'T', ' '):
@@ -231,7 +235,6 @@ static __always_inline enum interest look(const __u8 *b, __u64 bytes)
 	case TEXT('O', 'P', 'T', 'I'):
 	case TEXT('C', 'O', 'N', 'N'):
 	case TEXT('T', 'R', 'A', 'C'):
-	case TEXT('P', 'R', 'I', ' '): /* HTTP/2 */
 	/* Without the first byte, which was read ahead. */
 	case TEXT('E', 'T', ' ', '/'):
 	case TEXT('O', 'S', 'T', ' '):
@@ -248,6 +251,9 @@ static __always_inline enum interest look(const __u8 *b, __u64 bytes)
 	if (bytes < 4 && ((b[0] == 'G' && b[1] == 'E') || (b[0] == 'P' && (b[1] == 'O' || b[1] == 'U')) ||
 			  (b[0] == 'H' && b[1] == 'E') || (b[0] == 'D' && b[1] == 'E')))
 		return INTEREST_REQUEST;
+	/* A record of application data, RFC 8446, section 5.2. */
+	if (b[0] == 0x17 && b[1] == 3 && b[2] == 3)
+		return INTEREST_TLS;
 	/* A HEADERS frame of HTTP/2 (RFC 9113, section 6.2) that a client may send,
 	 * at most as large as frames are unless agreed otherwise. */
 	if (bytes > 9 && b[0] == 0 && b[1] <= 0x40 && b[3] == 1 && (b[4] & ~0x2d) == 0 && b[5] == 0 &&
@@ -310,10 +316,32 @@ static __always_inline enum interest look_at(struct record *r, const struct tran
 	return look(r->data, t->length);
 }
 
-/* Whether user space wants everything on a socket. */
+/* Whether everything on a socket is wanted. */
 static __always_inline bool is_watched(__u64 socket)
 {
 	return watching && bpf_map_lookup_elem(&watched, &socket);
+}
+
+/* Makes everything on an HTTP/2 connection be sent from its first byte on. */
+static __always_inline void watch(__u64 socket)
+{
+	__u32 one = 1;
+
+	bpf_map_update_elem(&watched, &socket, &one, BPF_ANY);
+	watching = 1;
+}
+
+/* Remembers the goroutine that reads a request of its own. */
+static __always_inline void remember_reader(const struct who *who)
+{
+	__u32 number = who->layout;
+	struct layout *l;
+
+	if (who->executor != EXECUTOR_GOROUTINE)
+		return;
+	l = bpf_map_lookup_elem(&layouts, &number);
+	if (l && served_by(l, who->g, who->bias))
+		remember(who);
 }
 
 /* Marks the turn of the thread's loop. */
@@ -331,19 +359,17 @@ static __always_inline void report(struct task_struct *task, struct record *r, c
 				   enum interest interest, __u64 socket, bool nonblocking)
 {
 	__u64 most = interest == INTEREST_RESPONSE ? CAPTURE_RESPONSE : CAPTURE_REQUEST;
-	struct layout *l;
 	struct who who;
 
+	if (interest == INTEREST_PREFACE)
+		watch(socket);
 	if (is_watched(socket))
 		most = CAPTURE_WATCHED;
-	else if (interest == INTEREST_NONE)
+	else if (interest == INTEREST_NONE || interest == INTEREST_TLS)
 		return;
 	begin(task, &r->head, t->what, &who);
-	if (who.executor == EXECUTOR_GOROUTINE && t->what == ACTIVITY_READ) {
-		l = bpf_map_lookup_elem(&layouts, &who.layout);
-		if (l && served_by(l, who.g, who.bias))
-			remember(&who);
-	}
+	if (t->what == ACTIVITY_READ)
+		remember_reader(&who);
 	r->head.socket = socket;
 	r->head.bytes = t->bytes;
 	if (most > t->length)
@@ -416,6 +442,7 @@ static __always_inline int on_socket(struct sock *sk, int result, int flags, enu
 	struct socket *socket;
 	struct record *r;
 	struct file *file;
+	struct who who;
 
 	if (result <= 0 || sk->sk_type != SOCK_STREAM || is_own() || (flags & (MSG_PEEK | MSG_ERRQUEUE)))
 		return 0;
@@ -426,6 +453,10 @@ static __always_inline int on_socket(struct sock *sk, int result, int flags, enu
 	interest = look_at(r, &t);
 	if (interest == INTEREST_NONE && !watching)
 		return 0;
+	if (interest == INTEREST_TLS && what == ACTIVITY_READ) {
+		find_executor(task, bpf_get_current_pid_tgid() >> 32, (__u64)task->mm, task->self_exec_id, &who);
+		remember_reader(&who);
+	}
 	socket = sk->sk_socket;
 	if (!socket)
 		return 0;

@@ -165,6 +165,7 @@ type samplerRequest struct {
 	PathLength   uint32
 	RouteLength  uint32
 	Reserved     uint32
+	Id           uint64
 	Method       [16]uint8
 	Path         [128]uint8
 	Route        [128]uint8

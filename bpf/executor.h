@@ -67,26 +67,30 @@ static __always_inline __u64 field(__u64 record, __s32 offset)
 	return offset < 0 ? 0 : user_word(record + offset);
 }
 
-static __always_inline __u64 thread_pointer(struct task_struct *task)
+/* The runtime.g of the thread: on amd64 at an offset from the thread pointer, on
+ * arm64 in a register, x28, while Go code executes. */
+static __always_inline __u64 thread_g(struct task_struct *task, const struct layout *l, __u64 g_register)
 {
 #if defined(__TARGET_ARCH_x86)
-	return BPF_CORE_READ(task, thread.fsbase);
+	return user_word(BPF_CORE_READ(task, thread.fsbase) + l->tls);
 #else
-	return BPF_CORE_READ(task, thread.uw.tp_value);
+	return g_register;
 #endif
 }
 
 /* The goroutine on the thread, from runtime.g to m to curg. g is a goroutine's own
- * or that of the runtime (g0), g->m->curg is always the goroutine's. */
-static __always_inline void find_goroutine(struct task_struct *task, struct layout *l, struct who *who)
+ * or one of the runtime; curg is the goroutine's for all of them, and leads back to
+ * m but for the moments in which they are bound or parted. */
+static __always_inline void find_goroutine(struct task_struct *task, const struct layout *l, __u64 g_register,
+					   struct who *who)
 {
-	__u64 g = user_word(thread_pointer(task) + l->tls);
+	__u64 g = thread_g(task, l, g_register);
 
 	who->m = field(g, l->m);
 	if (g == 0 || who->m == 0)
 		return;
 	who->g = field(who->m, l->curg);
-	if (who->g == 0) {
+	if (who->g == 0 || field(who->g, l->m) != who->m) {
 		who->executor = EXECUTOR_RUNTIME;
 		return;
 	}
@@ -96,9 +100,10 @@ static __always_inline void find_goroutine(struct task_struct *task, struct layo
 		who->executor = EXECUTOR_GOROUTINE;
 }
 
-/* Says who executes, given the address space; EXECUTOR_UNKNOWN if that is not known. */
+/* Says who executes, given the address space and the register that Go keeps g in;
+ * EXECUTOR_UNKNOWN if that is not known. */
 static __always_inline void find_executor(struct task_struct *task, __u32 tgid, __u64 mm, __u64 exec_id,
-					  struct who *who)
+					  __u64 g_register, struct who *who)
 {
 	struct program *p = bpf_map_lookup_elem(&programs, &tgid);
 	struct layout *l;
@@ -113,7 +118,7 @@ static __always_inline void find_executor(struct task_struct *task, __u32 tgid, 
 		who->bias = p->bias;
 		l = bpf_map_lookup_elem(&layouts, &who->layout);
 		if (l && l->generation == p->generation)
-			find_goroutine(task, l, who);
+			find_goroutine(task, l, g_register, who);
 	}
 }
 

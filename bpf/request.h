@@ -28,19 +28,16 @@ static __always_inline __u32 copy_string(__u8 *to, __u32 size, __u64 record, __s
 	return s.length < 1U << 31 ? s.length : 1U << 31;
 }
 
-/* Where the stack of a goroutine ends, given the user stack pointer of its thread, or
- * 0 if it is on no thread or that is not known. */
-static __always_inline __u64 stack_pointer(const struct layout *l, __u64 g, __u64 m, __u64 sp, __u64 hi)
+/* Whether the slots of a goroutine's stack hold what they are for: that they do if its
+ * stack pointer is, or was, further down than the frame they are in. sp is that of
+ * its thread and m the thread, 0 if it is on none or that is not known. */
+static __always_inline bool is_deep(const struct layout *l, __u64 g, __u64 m, __u64 sp, __u64 limit)
 {
 	__u64 lo = field(g, l->stack_lo);
-	__u64 vdso;
+	__u64 left = field(g, l->sched_sp);
+	__u64 vdso = m ? field(m, l->vdso_sp) : 0;
 
-	if (sp > lo && sp <= hi)
-		return sp;
-	vdso = m ? field(m, l->vdso_sp) : 0;
-	if (vdso > lo && vdso <= hi)
-		return vdso;
-	return field(g, l->sched_sp);
+	return (sp >= lo && sp < limit) || (left >= lo && left < limit) || (vdso >= lo && vdso < limit);
 }
 
 /* Reads the request that a goroutine serves; false if it serves none. */
@@ -51,8 +48,7 @@ static __always_inline bool read_request(const struct layout *l, const struct se
 	__u64 state, owner, request, url;
 	__u8 done = 0;
 
-	sp = stack_pointer(l, g, m, sp, hi);
-	if (hi == 0 || sp >= hi - way->depth)
+	if (hi == 0 || !is_deep(l, g, m, sp, hi - way->depth))
 		return false;
 	state = user_word(hi - way->slot);
 	if (state && way->state >= 0)
@@ -69,13 +65,14 @@ static __always_inline bool read_request(const struct layout *l, const struct se
 	r->id = request;
 	if (way->kind == REQUEST_GRPC) {
 		r->path_length = copy_string(r->path, PATH_BYTES, request, way->method);
-		return r->path_length > 0;
+		return r->path_length > 0 && r->path[0] == '/';
 	}
+	url = field(request, l->request_url);
+	if (url == 0)
+		return false;
 	r->method_length = copy_string(r->method, METHOD_BYTES, request, l->request_method);
 	r->route_length = copy_string(r->route, PATH_BYTES, request, l->request_pattern);
-	url = field(request, l->request_url);
-	if (url)
-		r->path_length = copy_string(r->path, PATH_BYTES, url, l->url_path);
+	r->path_length = copy_string(r->path, PATH_BYTES, url, l->url_path);
 	return r->path_length > 0 || r->route_length > 0;
 }
 

@@ -262,12 +262,23 @@ static __always_inline enum interest look(const __u8 *b, __u64 bytes)
 	return INTEREST_NONE;
 }
 
+/* Says who executes. */
+static __always_inline void find_current(struct task_struct *task, struct who *who)
+{
+	__u64 g = 0;
+
+#if defined(__TARGET_ARCH_arm64)
+	g = READ(pt_regs, user_registers(task), regs[REGISTER_G]);
+#endif
+	find_executor(task, bpf_get_current_pid_tgid() >> 32, (__u64)READ(task_struct, task, mm),
+		      READ(task_struct, task, self_exec_id), g, who);
+}
+
 /* Fills in who and when. */
 static __always_inline void begin(struct task_struct *task, struct activity *a, enum activity_kind what,
 				  struct who *who)
 {
 	__u64 pid_tgid = bpf_get_current_pid_tgid();
-	__u32 tgid = pid_tgid >> 32;
 
 	a->kind = RECORD_ACTIVITY;
 	a->what = what;
@@ -277,11 +288,10 @@ static __always_inline void begin(struct task_struct *task, struct activity *a, 
 	a->time_ns = bpf_ktime_get_ns();
 	a->socket = 0;
 	a->bytes = 0;
-	a->tgid = tgid;
+	a->tgid = pid_tgid >> 32;
 	a->tid = (__u32)pid_tgid;
 	a->lost = lost;
-	find_executor(task, tgid, (__u64)READ(task_struct, task, mm), READ(task_struct, task, self_exec_id),
-		      who);
+	find_current(task, who);
 	a->executor = who->executor;
 	a->goroutine = who->goroutine;
 	a->parent = who->parent;
@@ -454,7 +464,7 @@ static __always_inline int on_socket(struct sock *sk, int result, int flags, enu
 	if (interest == INTEREST_NONE && !watching)
 		return 0;
 	if (interest == INTEREST_TLS && what == ACTIVITY_READ) {
-		find_executor(task, bpf_get_current_pid_tgid() >> 32, (__u64)task->mm, task->self_exec_id, &who);
+		find_current(task, &who);
 		remember_reader(&who);
 	}
 	socket = sk->sk_socket;

@@ -469,6 +469,17 @@ static __always_inline void walk(struct user_abi *ctx, struct scratch *s)
 
 #endif
 
+/* Notes who executes. */
+static __always_inline void note_executor(struct scratch *s)
+{
+	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+
+	find_executor(task, s->tick.tgid, s->tick.mm, s->tick.exec_id, s->registers.r[REGISTER_G], &s->who);
+	s->tick.executor = s->who.executor;
+	s->tick.goroutine = s->who.goroutine;
+	s->tick.parent = s->who.parent;
+}
+
 /* Sends the request that the goroutine serves, or else the one that started it. */
 static __always_inline void send_request(struct scratch *s)
 {
@@ -521,6 +532,7 @@ static __always_inline void user_stack(struct user_abi *ctx, struct scratch *s, 
 		s->tick.stop = STOP_COMPAT;
 		s->tick.stack_hash = mix(hash_seed, s->registers.ip);
 	} else {
+		note_executor(s);
 		send_request(s);
 		prepare_walk(s);
 		walk(ctx, s);
@@ -555,10 +567,6 @@ int sample(struct user_abi *ctx)
 		.cpu = bpf_get_smp_processor_id(),
 	};
 	bpf_get_current_comm(s->tick.comm, sizeof(s->tick.comm));
-	find_executor(task, s->tick.tgid, s->tick.mm, s->tick.exec_id, &s->who);
-	s->tick.executor = s->who.executor;
-	s->tick.goroutine = s->who.goroutine;
-	s->tick.parent = s->who.parent;
 	s->queued = bpf_ringbuf_query(&ring, BPF_RB_AVAIL_DATA);
 
 	if (is_user(mode_now)) {

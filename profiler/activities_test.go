@@ -128,7 +128,6 @@ func TestActivities(t *testing.T) {
 	}
 	var sockets []uint64
 	during(t, p, func() {
-		begun := monotonic()
 		cmd.Stderr = t.Output()
 		out := new(strings.Builder)
 		cmd.Stdout = out
@@ -147,11 +146,6 @@ func TestActivities(t *testing.T) {
 			sockets = append(sockets, inode)
 		}
 		time.Sleep(3 * pollEvery) // until all that happened has been replayed
-		for i := range got.activities {
-			if a := &got.activities[i]; a.Time < begun || a.Time > monotonic() {
-				t.Errorf("activity at %d, not in the test", a.Time)
-			}
-		}
 	})
 	if len(sockets) != len(readers) {
 		t.Fatalf("%d sockets", len(sockets))

@@ -105,6 +105,8 @@ type socket struct {
 	waiting    int // requests written and not answered
 
 	decoder Decoder
+	// unwritten says that nothing was seen written to an HTTP/2 socket yet.
+	unwritten bool
 }
 
 type executorKey struct {

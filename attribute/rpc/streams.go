@@ -53,8 +53,13 @@ func isPreface(b []byte) bool {
 func (e *Engine) startHTTP2(s *socket, a *sample.Activity, how Start) {
 	s.role, s.proto, s.decoder = server, http2Protocol, e.options.NewDecoder(how)
 	e.watch(s, true)
+	s.unwritten = how == Fresh
 	e.frames(s, a)
 }
+
+// isSettings reports whether bytes begin with the frame that a server sends first,
+// RFC 9113 section 3.4.
+func isSettings(b []byte) bool { return len(b) >= 9 && b[3] == 4 && b[4] == 0 }
 
 // frames takes bytes of an HTTP/2 connection.
 func (e *Engine) frames(s *socket, a *sample.Activity) {
@@ -62,6 +67,11 @@ func (e *Engine) frames(s *socket, a *sample.Activity) {
 	dir := http2.Read
 	if a.Kind == sample.Write {
 		dir = http2.Write
+		if s.unwritten && !isSettings(a.Data) {
+			// A server may write before it reads; that was not seen.
+			s.decoder.Lost(http2.Write, ignore)
+		}
+		s.unwritten = false
 	}
 	s.decoder.Feed(dir, a.Data, a.Bytes, e.emit)
 	opened := 0

@@ -31,6 +31,7 @@ const (
 	demangle   = "github.com/ianlancetaylor/demangle"
 	metrics    = "github.com/prometheus/client_golang"
 	prometheus = "github.com/prometheus/prometheus" // label matchers
+	machine    = "golang.org/x/arch"
 	sync       = "golang.org/x/sync"
 	sys        = "golang.org/x/sys"
 )
@@ -57,7 +58,7 @@ func plan() []room {
 		{name: "internal/objfile", never: network},
 		{name: "internal/procfs", modules: list(sys), never: network},
 		{name: "bpf", modules: list(bpfLoader, sys), never: network},
-		{name: "profiler/unwind", rooms: list("sample", "internal/objfile"), never: network},
+		{name: "profiler/unwind", rooms: list("sample", "internal/objfile"), modules: list(machine), never: network},
 		{
 			name:    "profiler",
 			rooms:   list("sample", "internal/objfile", "internal/procfs", "bpf", "profiler/unwind"),

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -18,15 +19,17 @@ var update = flag.Bool("update", false, "rewrite table.go, fetching toolchains a
 // toolchains are the first and a late release of each Go that the table has. Those
 // that are not on the machine are skipped, except by -update.
 func toolchains() []string {
-	return []string{
+	all := []string{
 		"go1.20", "go1.20.14", "go1.21.0", "go1.21.13", "go1.22.0", "go1.22.12", "go1.23.0", "go1.23.12",
-		"go1.24.0", "go1.24.13", "go1.25.0", "go1.25.6", "go1.26.0", "go1.26.8",
+		"go1.24.0", "go1.24.13", "go1.25.0", "go1.25.6", "go1.26.0",
 	}
+	return append(all, runtime.Version())
 }
 
-// late are the toolchains whose programs are run.
+// late are the toolchains whose programs are run. The last is the one that builds
+// the tests.
 func late() []string {
-	return []string{"go1.20.14", "go1.21.13", "go1.22.12", "go1.23.12", "go1.24.13", "go1.25.6", "go1.26.8"}
+	return []string{"go1.20.14", "go1.21.13", "go1.22.12", "go1.23.12", "go1.24.13", "go1.25.6", runtime.Version()}
 }
 
 // minorOf is 26 for go1.26.8, as text.

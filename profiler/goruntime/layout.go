@@ -65,7 +65,7 @@ type Runtime struct {
 
 // HTTP are offsets in net/http.Request and net/url.URL: strings (pointer and
 // length), and RequestURL a pointer. RequestPattern is absent before Go 1.23.
-// All are absent if the program serves no HTTP.
+// They mean nothing if Served has no HTTP.
 type HTTP struct {
 	RequestMethod, RequestURL, RequestPattern, URLPath int64
 }
@@ -103,7 +103,7 @@ func (k Kind) String() string {
 //	        word(state + Owner) == word(hi - OwnerSlot)      or nothing is served
 //	        byte(state + Done) == 0                          or nothing is served
 //	req   = word(state + Request)  state itself if Request is absent
-//	RPC   = string(req + Method)   of GRPC; else see HTTP
+//	RPC   = string(req + Method)   of GRPC, must begin with a slash; else see HTTP
 //
 // A pointer that is nil means that nothing is served.
 type Served struct {
@@ -125,7 +125,7 @@ type Chain struct {
 
 // Read finds the layout of a program. It returns ErrNotGo, ErrDamaged or an
 // *UnsupportedError, wrapped, where it cannot. What it reads at a time and keeps
-// is bounded; a program of 100,000 functions takes some 20 ms.
+// is bounded. It is safe for concurrent use if the file's reader is.
 func Read(f *objfile.File) (*Layout, error) {
 	info, err := readBuildInfo(f)
 	if err != nil {
@@ -143,7 +143,8 @@ func Read(f *objfile.File) (*Layout, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read Go functions: %w", err)
 	}
-	named, err := t.named(wanted)
+	all := servers()
+	named, err := t.named(wanted(all))
 	if err != nil {
 		return nil, fmt.Errorf("find Go functions: %w", err)
 	}
@@ -155,7 +156,7 @@ func Read(f *objfile.File) (*Layout, error) {
 	if err := s.checkRuntime(&l.Runtime); err != nil {
 		return nil, &UnsupportedError{info.version, err.Error()}
 	}
-	for _, server := range servers() {
+	for _, server := range all {
 		served, err := s.find(server, server.chain(o))
 		if err != nil {
 			l.Refused = append(l.Refused, fmt.Errorf("%s server %s: %w", server.kind, server.callee, err))

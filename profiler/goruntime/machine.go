@@ -32,7 +32,7 @@ type machine struct {
 	store func(code []byte) (s stores, ok bool)
 	// address decodes the load of an address into a register.
 	address func(code []byte, pc uint64) (target uint64, register uint8, ok bool)
-	// tls finds the g of a thread in the code of tlsUser.
+	// tls finds the g of a thread in the code of tlsUser; nil if a register holds it.
 	tls func(code []byte) (int64, error)
 	// clock finds fields of runtime.m in the code of vdsoUser.
 	clock func(code []byte) (curg, vdsoSP int64, ok bool)
@@ -62,7 +62,7 @@ func machineOf(m elf.Machine) (*machine, error) {
 		return &machine{
 			entry: 48, arguments: []uint8{0, 1, 2, 3, 4}, step: 4,
 			call: callARM, store: storeARM, address: addressARM,
-			tls: func([]byte) (int64, error) { return 0, nil }, clock: clockARM,
+			clock: clockARM,
 		}, nil
 	}
 	return nil, fmt.Errorf("architecture %v", m)

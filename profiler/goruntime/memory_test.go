@@ -4,7 +4,6 @@ package goruntime
 
 import (
 	"bufio"
-	"bytes"
 	"debug/elf"
 	"encoding/binary"
 	"fmt"
@@ -39,8 +38,13 @@ func openMemory(t *testing.T, pid int, l *Layout, f *objfile.File) *memory {
 			t.Fatal(err)
 		}
 		defer maps.Close()
+		exe, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
+		if err != nil {
+			t.Fatal(err)
+		}
 		s := bufio.NewScanner(maps)
-		s.Scan()
+		for s.Scan() && !strings.HasSuffix(s.Text(), " "+exe) {
+		}
 		if _, err := fmt.Sscanf(s.Text(), "%x-", &m.bias); err != nil {
 			t.Fatal(err)
 		}
@@ -80,18 +84,18 @@ func (m *memory) thread(t *testing.T, thread, sp uint64) request {
 	g := m.word(thread + uint64(m.TLS))
 	own := m.word(g + uint64(m.GM))
 	curg := m.word(own + uint64(m.MCurg))
-	if g == 0 || own == 0 {
+	if g == 0 {
 		t.Fatalf("no g at %#x%d", thread, m.TLS)
 	}
-	if curg == 0 {
+	// While the scheduler binds a goroutine to its thread, or parts them, only one
+	// knows of the other.
+	if own == 0 || curg == 0 || m.word(curg+uint64(m.GM)) != own {
 		return request{runtime: true}
-	}
-	if back := m.word(curg + uint64(m.GM)); back != own {
-		t.Fatalf("curg %#x of m %#x belongs to m %#x", curg, own, back)
 	}
 	return m.goroutine(own, curg, sp)
 }
 
+// goroutine reads what the goroutine g on thread own does.
 func (m *memory) goroutine(own, g, sp uint64) request {
 	r := request{goroutine: m.word(g + uint64(m.GGoid))}
 	if m.GParentGoid != Absent {
@@ -106,7 +110,7 @@ func (m *memory) goroutine(own, g, sp uint64) request {
 		limit := hi - uint64(s.Depth)
 		deep := func(sp uint64) bool { return sp >= lo && sp < limit }
 		if deep(sp) || deep(m.word(g+uint64(m.GSchedSP))) ||
-			own != 0 && m.MVDSOSP != Absent && deep(m.word(own+uint64(m.MVDSOSP))) {
+			m.MVDSOSP != Absent && deep(m.word(own+uint64(m.MVDSOSP))) {
 			m.served(&r, s, hi)
 		}
 	}
@@ -129,10 +133,13 @@ func (m *memory) served(r *request, s Served, hi uint64) {
 	if s.Request != Absent {
 		req = m.word(state + uint64(s.Request))
 	}
-	if r.kind = s.Kind; s.Kind == GRPC {
-		r.rpc = m.text(req + uint64(s.Method))
+	if s.Kind == GRPC {
+		if rpc := m.text(req + uint64(s.Method)); strings.HasPrefix(rpc, "/") {
+			r.kind, r.rpc = s.Kind, rpc
+		}
 		return
 	}
+	r.kind = s.Kind
 	r.method = m.text(req + uint64(m.RequestMethod))
 	r.path = m.text(m.word(req+uint64(m.RequestURL)) + uint64(m.URLPath))
 	if m.RequestPattern != Absent {
@@ -149,54 +156,23 @@ func registers(t *testing.T, tid int) (thread, sp uint64) {
 		t.Skipf("ptrace: %v", err)
 	}
 	defer syscall.PtraceDetach(tid)
-	if _, err := syscall.Wait4(tid, nil, syscall.WALL, nil); err != nil {
-		t.Fatal(err)
+	// The stop that was asked for may come after a signal, such as that by which the
+	// scheduler preempts, which the thread has to get.
+	for {
+		var status syscall.WaitStatus
+		if _, err := syscall.Wait4(tid, &status, syscall.WALL, nil); err != nil {
+			t.Fatal(err)
+		}
+		if status.StopSignal() == syscall.SIGSTOP {
+			break
+		}
+		if err := syscall.PtraceCont(tid, int(status.StopSignal())); err != nil {
+			t.Fatal(err)
+		}
 	}
 	var r syscall.PtraceRegs
 	if err := syscall.PtraceGetRegs(tid, &r); err != nil {
 		t.Fatal(err)
 	}
 	return threadOf(t, &r)
-}
-
-// symbol is the address of a symbol as linked, 0 if there is none.
-func symbol(f *objfile.File, name string) uint64 {
-	table, names, ok := f.SymbolTable(elf.SHT_SYMTAB)
-	if !ok {
-		return 0
-	}
-	all := make([]byte, names.Size)
-	if _, err := f.Reader(names).ReadAt(all, 0); err != nil {
-		return 0
-	}
-	for s, err := range f.Symbols(table) {
-		if err != nil {
-			return 0
-		}
-		if b, _, _ := bytes.Cut(all[s.Name:], []byte{0}); string(b) == name {
-			return s.Value
-		}
-	}
-	return 0
-}
-
-// all are what memory says of every goroutine, by runtime.allgs, a slice. They
-// are taken to be where they left their stack.
-func (m *memory) all(t *testing.T, f *objfile.File) map[uint64]request {
-	t.Helper()
-	at := symbol(f, "runtime.allgs")
-	if at == 0 {
-		t.Fatal("no symbol runtime.allgs")
-	}
-	found := map[uint64]request{}
-	array, n := m.word(at+m.bias), m.word(at+m.bias+8)
-	for i := range min(n, 1<<10) {
-		g := m.word(array + 8*i)
-		r := m.goroutine(0, g, 0)
-		if prior, ok := found[r.goroutine]; ok && prior.kind != 0 && !strings.HasPrefix(prior.path, "/") {
-			t.Fatalf("goroutine %d twice", r.goroutine)
-		}
-		found[r.goroutine] = r
-	}
-	return found
 }

@@ -71,17 +71,15 @@ func servers() []server {
 	}
 }
 
-// wanted tells the functions that are looked for.
-func wanted(name []byte) bool {
-	if bytes.HasPrefix(name, []byte(tlsUser)) || bytes.HasPrefix(name, []byte(vdsoUser)) {
-		return true
+// wanted tells the functions that are looked for by their names.
+func wanted(all []server) func(name []byte) bool {
+	prefixes := [][]byte{[]byte(tlsUser), []byte(vdsoUser)}
+	for _, s := range all {
+		prefixes = append(prefixes, []byte(s.starters), []byte(s.callee))
 	}
-	for _, s := range servers() {
-		if bytes.HasPrefix(name, []byte(s.starters)) || string(name) == s.callee {
-			return true
-		}
+	return func(name []byte) bool {
+		return slices.ContainsFunc(prefixes, func(p []byte) bool { return bytes.HasPrefix(name, p) })
 	}
-	return false
 }
 
 // finder finds goroutines that serve requests.
@@ -103,6 +101,9 @@ func (s *finder) function(name string) *function {
 
 // threadPointer finds where the g of a thread stands.
 func (s *finder) threadPointer() (int64, error) {
+	if s.tls == nil {
+		return 0, nil
+	}
 	f := s.function(tlsUser)
 	if f == nil {
 		return 0, errors.New("no function " + tlsUser)

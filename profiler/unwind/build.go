@@ -42,7 +42,7 @@ const (
 	rankGo = iota
 	rankFrames
 	rankDebug
-	rankEntry
+	rankCode
 	ranks
 )
 
@@ -71,7 +71,10 @@ type builder struct {
 // is left out and counted in the table's Stats.
 //
 // Beside the table it needs 16 bytes per function and a few MiB.
-func Build(f *objfile.File) (*Table, error) {
+func Build(f *objfile.File) (*Table, error) { return buildTable(f, true) }
+
+// buildTable is Build, with rows from instructions or without.
+func buildTable(f *objfile.File, fromCode bool) (*Table, error) {
 	a, ok := archOf(f.Machine)
 	if !ok {
 		return nil, ErrUnsupported
@@ -80,7 +83,7 @@ func Build(f *objfile.File) (*Table, error) {
 	if err := b.open(f, a); err != nil {
 		return nil, err
 	}
-	if err := b.collect(codeOf(f)); err != nil {
+	if err := b.collect(f, codeOf(f), fromCode); err != nil {
 		return nil, fmt.Errorf("list functions: %w", err)
 	}
 	b.pages = newPages(b.table)
@@ -93,7 +96,7 @@ func Build(f *objfile.File) (*Table, error) {
 // open finds the sources the file has. One that is damaged is as if it were not
 // there.
 func (b *builder) open(f *objfile.File, a *arch) error {
-	open := [ranks]func(*objfile.File, *arch) (source, error){openGo, openFrames, openDebugFrames, openEntry}
+	open := [...]func(*objfile.File, *arch) (source, error){openGo, openFrames, openDebugFrames}
 	for rank, open := range open {
 		s, err := open(f, a)
 		if isDamage(err) {
@@ -142,9 +145,49 @@ func codeOf(f *objfile.File) []extent {
 
 func pageUp(addr uint64) uint64 { return (addr + pageSize - 1) &^ (pageSize - 1) }
 
-// collect lists and sorts the spans that lie in code, drops those that a source
-// of lower rank describes too, and lays out the regions.
-func (b *builder) collect(code []extent) error {
+// collect lists and sorts the spans that lie in code, and lays out the regions. What
+// instructions tell comes last: it is for code that nothing else describes.
+func (b *builder) collect(f *objfile.File, code []extent, fromCode bool) error {
+	for rank := range rankCode {
+		if err := b.list(rank, code); err != nil {
+			return err
+		}
+	}
+	b.sort()
+	b.sources[rankCode] = openEntry(f)
+	if fromCode {
+		b.openCode(f, code)
+	}
+	if err := b.list(rankCode, code); err != nil {
+		return err
+	}
+	b.sort()
+	for _, c := range code {
+		b.layOut(c)
+	}
+	return nil
+}
+
+// openCode opens the source for what the others leave, if that is enough.
+func (b *builder) openCode(f *objfile.File, code []extent) {
+	if importsFunctions(f) {
+		return
+	}
+	c, err := openCode(f, code, b.spans, maxBare)
+	if err != nil {
+		b.table.Stats.Damaged++
+	}
+	if c != nil {
+		b.sources[rankCode] = c
+	}
+}
+
+// list adds the spans of a source.
+func (b *builder) list(rank int, code []extent) error {
+	s := b.sources[rank]
+	if s == nil {
+		return nil
+	}
 	inside := func(addr uint64) (extent, bool) {
 		for _, c := range code {
 			if addr >= c.start && addr < c.end {
@@ -153,35 +196,28 @@ func (b *builder) collect(code []extent) error {
 		}
 		return extent{}, false
 	}
-	for rank, s := range b.sources {
-		if s == nil {
-			continue
+	damaged, err := s.spans(func(start, size, ref uint64) error {
+		c, ok := inside(start)
+		if !ok {
+			return nil // of a function that the linker discarded
 		}
-		damaged, err := s.spans(func(start, size, ref uint64) error {
-			c, ok := inside(start)
-			if !ok {
-				return nil // of a function that the linker discarded
-			}
-			if len(b.spans) == maxSpans {
-				return ErrTooLarge
-			}
-			size = min(size, c.end-start)
-			b.spans = append(b.spans, span{start, uint32(size), uint32(rank)<<30 | uint32(ref)})
-			return nil
-		})
-		b.table.Stats.Damaged += damaged
-		if err != nil {
-			return err
+		if len(b.spans) == maxSpans {
+			return ErrTooLarge
 		}
-	}
+		size = min(size, c.end-start)
+		b.spans = append(b.spans, span{start, uint32(size), uint32(rank)<<30 | uint32(ref)})
+		return nil
+	})
+	b.table.Stats.Damaged += damaged
+	return err
+}
+
+// sort sorts the spans and drops those that a source of lower rank describes too.
+func (b *builder) sort() {
 	slices.SortFunc(b.spans, func(x, y span) int {
 		return cmp.Or(cmp.Compare(x.start, y.start), cmp.Compare(x.source, y.source))
 	})
 	b.spans = dropCovered(b.spans)
-	for _, c := range code {
-		b.layOut(c)
-	}
-	return nil
 }
 
 // dropCovered drops spans that start in one of a lower rank, and all but the

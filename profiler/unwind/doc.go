@@ -27,7 +27,10 @@
 //     (asmcgocall, cgocallback) it is what the runtime writes down that counts.
 //  2. .eh_frame, found by its section or through PT_GNU_EH_FRAME.
 //  3. .debug_frame, for functions that have nothing else.
-//  4. The file's entry point: what starts there was called by nobody.
+//  4. The instructions themselves, for what is left if that is more than 1 KiB (amd64):
+//     C libraries without unwind information, such as musl, and hand-written
+//     assembly. See fromcode.go. Of other files the entry point only: what
+//     starts there was called by nobody.
 //
 // Code that no source describes has rows as well, of kind None: a walk goes on
 // there by the frame pointer.

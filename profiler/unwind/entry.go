@@ -16,12 +16,12 @@ const maxEntry = 64
 // dynamic linker's, and those of some C libraries. Nothing called it.
 type entryPoint uint64
 
-func openEntry(f *objfile.File, _ *arch) (source, error) {
+func openEntry(f *objfile.File) source {
 	text, _ := f.Section(".text")
 	if f.Entry == 0 || f.Type == elf.ET_DYN && f.Entry == text.Address {
-		return nil, nil // the linker's choice for libraries
+		return nil // the linker's choice for libraries
 	}
-	return entryPoint(f.Entry), nil
+	return entryPoint(f.Entry)
 }
 
 func (e entryPoint) spans(add func(start, size, ref uint64) error) (damaged int, err error) {

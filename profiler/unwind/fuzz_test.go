@@ -122,6 +122,25 @@ func FuzzGoTable(f *testing.F) {
 	})
 }
 
+// FuzzFromCode follows instructions. The entry point calls what is fuzzed.
+func FuzzFromCode(f *testing.F) {
+	f.Add([]byte("\x55\x48\x89\xe5\x53\x48\x83\xe4\xf0\x48\x83\xec\x20\xff\xd7\x48\x8d\x65\xf8\x5b\xc9\xc3"))
+	f.Add([]byte("\x53\x83\xff\x03\x77\x10\x48\x8d\x15\x20\x00\x00\x00\x48\x63\x04\xba\x48\x01\xd0\xff\xe0\x5b\xc3"))
+	f.Add([]byte("\x31\xc0\x0f\x05\x85\xc0\x75\x08\x31\xed\x5f\x41\xff\xd1\xf4\xf4\xc3\x90\x48\xc7\xc0\x0f\x00\x00\x00\x0f\x05"))
+	if b, ok := section(f, "/usr/lib/x86_64-linux-musl/libc.so", ".text"); ok {
+		f.Add(b[:imageTextLen/2])
+		f.Add(b[len(b)-imageTextLen/2:])
+	}
+	f.Fuzz(func(t *testing.T, code []byte) {
+		b := image(elf.EM_X86_64, ".data", nil)
+		copy(b[24:], u64(imageText))
+		text := b[imageText-imageBase:][:imageTextLen]
+		copy(text, "\xe8\x0b\x00\x00\x00\xf4") // to byte 16
+		copy(text[16:], code)
+		buildFuzzed(t, b)
+	})
+}
+
 // FuzzBuild reads whole files.
 func FuzzBuild(f *testing.F) {
 	f.Add(image(elf.EM_X86_64, ".eh_frame", ehFrame([]byte("\x41\x0e\x10"))))

@@ -211,9 +211,11 @@ struct activity {
 	__u32 tgid;
 	__u32 tid;
 	__u64 lost; /* activities that found no room before this one */
+	__u64 mm;   /* as in a tick */
+	__u64 exec_id;
 };
 
-_Static_assert(sizeof(struct activity) == 64, "struct activity is part of the treaty");
+_Static_assert(sizeof(struct activity) == 80, "struct activity is part of the treaty");
 
 /* Bytes captured: of a request's head, of a response's, and of anything on a
  * socket that user space watches. */
@@ -230,7 +232,7 @@ enum capture {
 /* Goroutines that serve requests, and the way to the request from the upper end
  * of their stack: goruntime.Served is the Go side of it, and says what the numbers
  * mean. -1 is an absent offset. */
-#define SERVED 8
+#define SERVED 12
 
 enum request_kind {
 	REQUEST_HTTP = 1,

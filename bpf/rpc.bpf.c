@@ -251,8 +251,8 @@ static __always_inline enum interest look(const __u8 *b, __u64 bytes)
 	if (bytes < 4 && ((b[0] == 'G' && b[1] == 'E') || (b[0] == 'P' && (b[1] == 'O' || b[1] == 'U')) ||
 			  (b[0] == 'H' && b[1] == 'E') || (b[0] == 'D' && b[1] == 'E')))
 		return INTEREST_REQUEST;
-	/* A record of application data, RFC 8446, section 5.2. */
-	if (b[0] == 0x17 && b[1] == 3 && b[2] == 3)
+	/* A record of TLS, RFC 8446, section 5.1. */
+	if (b[0] >= 0x14 && b[0] <= 0x17 && b[1] == 3 && b[2] <= 3)
 		return INTEREST_TLS;
 	/* A HEADERS frame of HTTP/2 (RFC 9113, section 6.2) that a client may send,
 	 * at most as large as frames are unless agreed otherwise. */
@@ -263,15 +263,35 @@ static __always_inline enum interest look(const __u8 *b, __u64 bytes)
 }
 
 /* Says who executes. */
-static __always_inline void find_current(struct task_struct *task, struct who *who)
+static __always_inline void find_current(struct task_struct *task, __u64 mm, __u64 exec_id, struct who *who)
 {
 	__u64 g = 0;
 
 #if defined(__TARGET_ARCH_arm64)
 	g = READ(pt_regs, user_registers(task), regs[REGISTER_G]);
 #endif
-	find_executor(task, bpf_get_current_pid_tgid() >> 32, (__u64)READ(task_struct, task, mm),
-		      READ(task_struct, task, self_exec_id), g, who);
+	find_executor(task, bpf_get_current_pid_tgid() >> 32, mm, exec_id, g, who);
+}
+
+/* Remembers the goroutine if it is one that serves requests. */
+static __always_inline void remember_server(const struct who *who)
+{
+	__u32 number = who->layout;
+	struct layout *l;
+
+	if (who->executor != EXECUTOR_GOROUTINE)
+		return;
+	l = bpf_map_lookup_elem(&layouts, &number);
+	if (l && served_by(l, who->g, who->bias))
+		remember(who);
+}
+
+static __always_inline void remember_current(struct task_struct *task)
+{
+	struct who who;
+
+	find_current(task, (__u64)READ(task_struct, task, mm), READ(task_struct, task, self_exec_id), &who);
+	remember_server(&who);
 }
 
 /* Fills in who and when. */
@@ -291,7 +311,9 @@ static __always_inline void begin(struct task_struct *task, struct activity *a, 
 	a->tgid = pid_tgid >> 32;
 	a->tid = (__u32)pid_tgid;
 	a->lost = lost;
-	find_current(task, who);
+	a->mm = (__u64)READ(task_struct, task, mm);
+	a->exec_id = READ(task_struct, task, self_exec_id);
+	find_current(task, a->mm, a->exec_id, who);
 	a->executor = who->executor;
 	a->goroutine = who->goroutine;
 	a->parent = who->parent;
@@ -341,19 +363,6 @@ static __always_inline void watch(__u64 socket)
 	watching = 1;
 }
 
-/* Remembers the goroutine that reads a request of its own. */
-static __always_inline void remember_reader(const struct who *who)
-{
-	__u32 number = who->layout;
-	struct layout *l;
-
-	if (who->executor != EXECUTOR_GOROUTINE)
-		return;
-	l = bpf_map_lookup_elem(&layouts, &number);
-	if (l && served_by(l, who->g, who->bias))
-		remember(who);
-}
-
 /* Marks the turn of the thread's loop. */
 static __always_inline void mark_turn(const struct record *r)
 {
@@ -379,7 +388,7 @@ static __always_inline void report(struct task_struct *task, struct record *r, c
 		return;
 	begin(task, &r->head, t->what, &who);
 	if (t->what == ACTIVITY_READ)
-		remember_reader(&who);
+		remember_server(&who);
 	r->head.socket = socket;
 	r->head.bytes = t->bytes;
 	if (most > t->length)
@@ -452,7 +461,6 @@ static __always_inline int on_socket(struct sock *sk, int result, int flags, enu
 	struct socket *socket;
 	struct record *r;
 	struct file *file;
-	struct who who;
 
 	if (result <= 0 || sk->sk_type != SOCK_STREAM || is_own() || (flags & (MSG_PEEK | MSG_ERRQUEUE)))
 		return 0;
@@ -463,10 +471,8 @@ static __always_inline int on_socket(struct sock *sk, int result, int flags, enu
 	interest = look_at(r, &t);
 	if (interest == INTEREST_NONE && !watching)
 		return 0;
-	if (interest == INTEREST_TLS && what == ACTIVITY_READ) {
-		find_current(task, &who);
-		remember_reader(&who);
-	}
+	if (interest == INTEREST_TLS && what == ACTIVITY_READ)
+		remember_current(task);
 	socket = sk->sk_socket;
 	if (!socket)
 		return 0;
@@ -631,6 +637,18 @@ int enter_close(struct enter_context *ctx)
 	begin(task, &r->head, ACTIVITY_CLOSE, &who);
 	r->head.socket = socket;
 	send(&r->head, sizeof(r->head));
+	return 0;
+}
+
+/*
+ * A goroutine that serves one request of a connection begins: it is remembered for
+ * the goroutines that it may start.
+ */
+
+SEC("uprobe")
+int goroutine_began(void *ctx)
+{
+	remember_current(current());
 	return 0;
 }
 

@@ -5,6 +5,7 @@ package bpf
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 
@@ -56,6 +57,7 @@ type (
 		EnterEpollPwait  *ebpf.Program `ebpf:"enter_epoll_pwait"`
 		EnterEpollPwait2 *ebpf.Program `ebpf:"enter_epoll_pwait2"`
 		EnterEpollWait   *ebpf.Program `ebpf:"enter_epoll_wait"`
+		GoroutineBegan   *ebpf.Program `ebpf:"goroutine_began"`
 	}
 	directPrograms struct {
 		SocketRead    *ebpf.Program `ebpf:"socket_read"`
@@ -188,6 +190,21 @@ func (r *Requests) trace(programs map[string]*ebpf.Program) error {
 	return nil
 }
 
+// Probe makes goroutines known that begin at an instruction of a program, in all
+// processes that run it, until the result is closed. The instruction is given by its
+// offset in the file.
+func (r *Requests) Probe(file *os.File, offset uint64) (io.Closer, error) {
+	program, err := link.OpenExecutable(fmt.Sprintf("/proc/self/fd/%d", file.Fd()))
+	if err != nil {
+		return nil, fmt.Errorf("open program to probe: %w", err)
+	}
+	probe, err := program.Uprobe("", r.objects.GoroutineBegan, &link.UprobeOptions{Address: offset})
+	if err != nil {
+		return nil, fmt.Errorf("probe %s at %#x: %w", file.Name(), offset, err)
+	}
+	return probe, nil
+}
+
 func explainTracepoint(name string, err error) error {
 	switch {
 	case errors.Is(err, os.ErrNotExist):
@@ -259,7 +276,7 @@ func (r *Requests) Close() error {
 	r.links = nil
 	o := &r.objects
 	for _, program := range []*ebpf.Program{
-		o.EnterEpollPwait, o.EnterEpollPwait2, o.EnterEpollWait,
+		o.EnterEpollPwait, o.EnterEpollPwait2, o.EnterEpollWait, o.GoroutineBegan,
 		o.SocketRead, o.SocketWritten, o.SocketState,
 		o.ExitRead, o.ExitReadv, o.ExitRecvfrom, o.ExitRecvmsg,
 		o.ExitWrite, o.ExitWritev, o.ExitSendto, o.ExitSendmsg, o.EnterClose,

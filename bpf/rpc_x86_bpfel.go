@@ -29,6 +29,8 @@ type rpcActivity struct {
 	Tgid      uint32
 	Tid       uint32
 	Lost      uint64
+	Mm        uint64
+	ExecId    uint64
 }
 
 type rpcActivityFlag uint32
@@ -78,7 +80,7 @@ type rpcLayout struct {
 	RequestUrl     int32
 	RequestPattern int32
 	UrlPath        int32
-	Served         [8]struct {
+	Served         [12]struct {
 		_         structs.HostLayout
 		StartPc   uint64
 		Kind      int32
@@ -135,6 +137,7 @@ const (
 	rpcProgExitSendto       = "exit_sendto"
 	rpcProgExitWrite        = "exit_write"
 	rpcProgExitWritev       = "exit_writev"
+	rpcProgGoroutineBegan   = "goroutine_began"
 	rpcProgSocketRead       = "socket_read"
 	rpcProgSocketState      = "socket_state"
 	rpcProgSocketWritten    = "socket_written"
@@ -202,6 +205,7 @@ type rpcProgramSpecs struct {
 	ExitSendto       *ebpf.ProgramSpec `ebpf:"exit_sendto"`
 	ExitWrite        *ebpf.ProgramSpec `ebpf:"exit_write"`
 	ExitWritev       *ebpf.ProgramSpec `ebpf:"exit_writev"`
+	GoroutineBegan   *ebpf.ProgramSpec `ebpf:"goroutine_began"`
 	SocketRead       *ebpf.ProgramSpec `ebpf:"socket_read"`
 	SocketState      *ebpf.ProgramSpec `ebpf:"socket_state"`
 	SocketWritten    *ebpf.ProgramSpec `ebpf:"socket_written"`
@@ -308,6 +312,7 @@ type rpcPrograms struct {
 	ExitSendto       *ebpf.Program `ebpf:"exit_sendto"`
 	ExitWrite        *ebpf.Program `ebpf:"exit_write"`
 	ExitWritev       *ebpf.Program `ebpf:"exit_writev"`
+	GoroutineBegan   *ebpf.Program `ebpf:"goroutine_began"`
 	SocketRead       *ebpf.Program `ebpf:"socket_read"`
 	SocketState      *ebpf.Program `ebpf:"socket_state"`
 	SocketWritten    *ebpf.Program `ebpf:"socket_written"`
@@ -327,6 +332,7 @@ func (p *rpcPrograms) Close() error {
 		p.ExitSendto,
 		p.ExitWrite,
 		p.ExitWritev,
+		p.GoroutineBegan,
 		p.SocketRead,
 		p.SocketState,
 		p.SocketWritten,

@@ -67,7 +67,7 @@ type samplerLayout struct {
 	RequestUrl     int32
 	RequestPattern int32
 	UrlPath        int32
-	Served         [8]struct {
+	Served         [12]struct {
 		_         structs.HostLayout
 		StartPc   uint64
 		Kind      int32

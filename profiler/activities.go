@@ -23,7 +23,7 @@ type activities struct {
 	record   ringbuf.Record
 	// pending is not handed on yet. Data lies in memory, which is used again
 	// once nothing is pending.
-	pending []sample.Activity
+	pending []activity
 	memory  []byte
 	// lost counts activities up to the last one read; gaps says before which of
 	// the pending ones some are missing.
@@ -31,6 +31,12 @@ type activities struct {
 	gaps []gap
 	// turning says that the turns of event loops are sent.
 	turning bool
+}
+
+// activity is one with the address space it happened in.
+type activity struct {
+	sample.Activity
+	space addressSpace
 }
 
 // gap is a loss of activities some time before another one.
@@ -91,7 +97,7 @@ func (a *activities) decode(record []byte) error {
 	}
 	at := len(a.memory)
 	a.memory = append(a.memory, data[:h.Captured]...)
-	a.pending = append(a.pending, sample.Activity{
+	a.pending = append(a.pending, activity{space: addressSpace{h.Mm, h.ExecId}, Activity: sample.Activity{
 		Time:        h.TimeNs,
 		PID:         h.Tgid,
 		TID:         h.Tid,
@@ -101,27 +107,31 @@ func (a *activities) decode(record []byte) error {
 		Nonblocking: h.Flags&bpf.ActivityNonblocking != 0,
 		Bytes:       int64(h.Bytes),
 		Data:        a.memory[at:len(a.memory):len(a.memory)],
-	})
+	}})
 	return nil
 }
 
 // sort brings what is pending into the order of time; it nearly is.
 func (a *activities) sort() {
-	byTime := func(x, y sample.Activity) int { return cmp.Compare(x.Time, y.Time) }
+	byTime := func(x, y activity) int { return cmp.Compare(x.Time, y.Time) }
 	if !slices.IsSortedFunc(a.pending, byTime) {
 		slices.SortStableFunc(a.pending, byTime)
 	}
 }
 
-// until hands on what happened up to a time.
-func (a *activities) until(now uint64, sink RequestSink) {
+// until hands on what happened up to a time. unknown is called for activities of
+// programs of which it is not known who executes.
+func (a *activities) until(now uint64, sink RequestSink, unknown func(*activity)) {
 	n := 0
 	for n < len(a.pending) && a.pending[n].Time <= now {
 		for len(a.gaps) > 0 && a.gaps[0].time <= a.pending[n].Time {
 			sink.LostActivities(a.gaps[0].lost)
 			a.gaps = a.gaps[1:]
 		}
-		sink.Activity(&a.pending[n])
+		if a.pending[n].Executor.Kind == sample.UnknownExecutor {
+			unknown(&a.pending[n])
+		}
+		sink.Activity(&a.pending[n].Activity)
 		n++
 	}
 	if a.pending = a.pending[n:]; len(a.pending) > 0 {

@@ -110,6 +110,10 @@ type Profiler struct {
 	// activities is nil if requests are not followed.
 	activities *activities
 
+	// calls are made between two replays, until ended is closed.
+	calls chan func()
+	ended chan struct{}
+
 	decoder *decoder
 	ticks   []tick
 	events  []event
@@ -131,6 +135,7 @@ func New(opts Options) (_ *Profiler, err error) {
 	}
 	p := &Profiler{
 		opts: opts, log: opts.Logger, stats: newStats(opts.Registerer),
+		calls: make(chan func()), ended: make(chan struct{}),
 		decoder: newDecoder(), epoch: 1, epochAt: time.Now(),
 	}
 	p.processes = newProcesses(opts.Proc, monotonic, p.stats)
@@ -152,6 +157,7 @@ func New(opts Options) (_ *Profiler, err error) {
 		if p.activities, err = newActivities(p.sampler, opts.ActivityRingBytes); err != nil {
 			return nil, err
 		}
+		p.programs.probe = p.activities.requests.Probe
 	}
 	p.kernel = newKernelCollector(p.sampler)
 	opts.Registerer.MustRegister(p.kernel)
@@ -200,6 +206,7 @@ func (p *Profiler) Files() *Files { return p.files }
 
 // Run samples until ctx ends and then hands on what is still in the rings.
 func (p *Profiler) Run(ctx context.Context) error {
+	defer close(p.ended)
 	// Events first, then the scan: nothing can happen in between unseen.
 	if err := p.cpus.enableSide(); err != nil {
 		return err
@@ -229,6 +236,11 @@ func (p *Profiler) Run(ctx context.Context) error {
 		}
 		p.replay(horizon)
 		p.keepTables()
+		select {
+		case f := <-p.calls:
+			f()
+		default:
+		}
 		if time.Since(house) >= houseEvery {
 			house = time.Now()
 			p.keepHouse()
@@ -242,6 +254,18 @@ func (p *Profiler) Run(ctx context.Context) error {
 	p.finishLate()
 	p.keepHouse()
 	return nil
+}
+
+// Between calls f between two calls of the sinks, within 50 ms or so, and returns when
+// it has returned. It must not be called by a sink, nor before Run.
+func (p *Profiler) Between(f func()) {
+	done := make(chan struct{})
+	select {
+	case p.calls <- func() { defer close(done); f() }:
+		<-done
+	case <-p.ended:
+		f()
+	}
 }
 
 // keepTables gives the kernel side what it asked for.
@@ -385,8 +409,21 @@ func (p *Profiler) replay(horizon uint64) {
 // before hands on the activities up to a time.
 func (p *Profiler) before(time uint64) {
 	if p.activities != nil {
-		p.activities.until(time, p.opts.Requests)
+		p.activities.until(time, p.opts.Requests, p.meet)
 	}
+}
+
+// meet sees to it that it will be known who executes in a process that serves requests.
+func (p *Profiler) meet(a *activity) {
+	if proc := p.processes.byPID[a.PID]; proc != nil {
+		p.executes(a.PID, a.TID, proc, a.space, false)
+	}
+}
+
+// executes sees to it that the kernel side knows who executes in a process. known says
+// that it does.
+func (p *Profiler) executes(pid, tid uint32, proc *process, space addressSpace, known bool) {
+	p.programs.meet(pid, proc, space, known, func(r *region) { p.files.hold(r, tid, proc.parent) })
 }
 
 func (p *Profiler) apply(e event) {
@@ -417,9 +454,7 @@ func (p *Profiler) take(t *tick) {
 	}
 	proc := p.processes.lookup(&t.Raw)
 	if proc != nil {
-		p.programs.sampled(t.PID, proc, t.space, t.Executor.Kind != sample.UnknownExecutor, func(r *region) {
-			p.files.hold(r, t.TID, proc.parent)
-		})
+		p.executes(t.PID, t.TID, proc, t.space, t.Executor.Kind != sample.UnknownExecutor)
 	}
 	switch {
 	case proc == nil && t.late != nil:

@@ -6,7 +6,9 @@ import (
 	"context"
 	"debug/elf"
 	"errors"
+	"io"
 	"log/slog"
+	"os"
 	"path"
 	"sync"
 
@@ -22,9 +24,12 @@ import (
 type programs struct {
 	kernel programMap
 	open   func(*sample.Object) (*image, error)
-	log    *slog.Logger
+	// probe attaches a probe at an offset in a file; nil if nobody asks for requests.
+	probe func(file *os.File, offset uint64) (io.Closer, error)
+	log   *slog.Logger
 
 	byObject map[*sample.Object]*executable
+	byPID    map[uint32]*executable
 	numbers  [bpf.Layouts]*sample.Object // whose layout it is
 	next     int                         // of the numbers
 	count    uint32                      // of layouts, ever
@@ -52,6 +57,9 @@ type executable struct {
 	generation uint32
 	placed     bool
 	segments   []objfile.Segment
+	probes     []io.Closer
+	// users is how many processes the kernel side knows to run it.
+	users int
 }
 
 // readProgram is what came of reading one.
@@ -62,7 +70,7 @@ type readProgram struct {
 }
 
 const (
-	// maxPrograms bounds the programs remembered. When it is reached all are forgotten.
+	// maxPrograms bounds the programs remembered that nobody runs.
 	maxPrograms = 4096
 	// maxProgramsWanted bounds those waiting to be read; others ask again.
 	maxProgramsWanted = 256
@@ -72,6 +80,7 @@ func newPrograms(kernel programMap, open func(*sample.Object) (*image, error), l
 	return &programs{
 		kernel: kernel, open: open, log: log,
 		byObject: make(map[*sample.Object]*executable),
+		byPID:    make(map[uint32]*executable),
 		wanted:   make(chan *sample.Object, maxProgramsWanted),
 		read:     make(chan *readProgram, maxProgramsWanted),
 		cancel:   func() {},
@@ -88,7 +97,7 @@ func (p *programs) start(ctx context.Context) {
 				return
 			case o := <-p.wanted:
 				r := &readProgram{object: o}
-				r.err = r.fill(ctx, p.open)
+				r.err = p.fill(ctx, r)
 				select {
 				case <-ctx.Done():
 					return
@@ -103,11 +112,15 @@ func (p *programs) start(ctx context.Context) {
 func (p *programs) close() {
 	p.cancel()
 	p.reader.Wait()
+	p.poll()
+	for _, e := range p.byObject {
+		e.unprobe()
+	}
 }
 
 // fill reads the program.
-func (r *readProgram) fill(ctx context.Context, open func(*sample.Object) (*image, error)) error {
-	file, err := open(r.object)
+func (p *programs) fill(ctx context.Context, r *readProgram) error {
+	file, err := p.open(r.object)
 	if err != nil {
 		return errors.Join(errNotOpened, err)
 	}
@@ -130,7 +143,32 @@ func (r *readProgram) fill(ctx context.Context, open func(*sample.Object) (*imag
 	r.executor = bpf.ExecutorGoroutine
 	r.segments = f.Segments
 	r.layout = layoutOf(layout)
-	return nil
+	if stored, ok := file.ReaderAt.(*os.File); ok && p.probe != nil {
+		r.probes, err = p.attach(stored, f.Segments, layout.Served)
+	}
+	return err
+}
+
+// attach places the probes of goroutines that serve one request each. Those that
+// serve a connection are known when they read from it.
+func (p *programs) attach(file *os.File, segments []objfile.Segment, all []goruntime.Served) (probes []io.Closer, err error) {
+	for _, s := range all {
+		if s.Kind == goruntime.HTTP1 || s.Probe == 0 {
+			continue
+		}
+		for _, segment := range segments {
+			if segment.Flags&elf.PF_X == 0 || s.Probe < segment.Address || s.Probe-segment.Address >= segment.FileSize {
+				continue
+			}
+			probe, attachErr := p.probe(file, s.Probe-segment.Address+segment.Offset)
+			if attachErr != nil {
+				err = errors.Join(err, attachErr)
+				continue
+			}
+			probes = append(probes, probe)
+		}
+	}
+	return probes, err
 }
 
 // poll takes what has been read.
@@ -148,6 +186,7 @@ func (p *programs) poll() {
 func (p *programs) take(r *readProgram) {
 	e := p.byObject[r.object]
 	if e == nil {
+		r.unprobe()
 		return
 	}
 	if errors.Is(r.err, errNotOpened) {
@@ -155,10 +194,19 @@ func (p *programs) take(r *readProgram) {
 		return
 	}
 	if r.err != nil {
-		p.log.Debug("executors of a program are not known", "path", r.object.Path, "error", r.err)
+		p.log.Debug("executors of a program are not known in full", "path", r.object.Path, "error", r.err)
 	}
+	e.unprobe()
+	r.asked, r.users = true, e.users
 	*e = r.executable
-	e.asked = true
+}
+
+// unprobe takes the probes out of a program.
+func (e *executable) unprobe() {
+	for _, probe := range e.probes {
+		probe.Close() // nothing can be done about an error
+	}
+	e.probes = nil
 }
 
 // executable is the mapping of the program that a process runs, nil if it is not known.
@@ -172,9 +220,9 @@ func (proc *process) program() *region {
 	return nil
 }
 
-// sampled sees to it that the kernel side knows what a process runs. want is
+// meet sees to it that the kernel side knows what a process runs. want is
 // called for a program to be opened. known says that the tick told who executes.
-func (p *programs) sampled(pid uint32, proc *process, space addressSpace, known bool, want func(*region)) {
+func (p *programs) meet(pid uint32, proc *process, space addressSpace, known bool, want func(*region)) {
 	if known && proc.programmed == space {
 		return
 	}
@@ -185,7 +233,7 @@ func (p *programs) sampled(pid uint32, proc *process, space addressSpace, known 
 	e := p.byObject[r.object]
 	if e == nil {
 		if len(p.byObject) >= maxPrograms {
-			clear(p.byObject)
+			p.forgetUnused()
 		}
 		e = new(executable)
 		p.byObject[r.object] = e
@@ -207,6 +255,33 @@ func (p *programs) sampled(pid uint32, proc *process, space addressSpace, known 
 	})
 	if err == nil {
 		proc.programmed = space
+		p.leave(pid)
+		p.byPID[pid] = e
+		e.users++
+	}
+}
+
+// forgetUnused drops the programs that no process is known to run.
+func (p *programs) forgetUnused() {
+	for o, e := range p.byObject {
+		if e.users == 0 {
+			e.unprobe()
+			delete(p.byObject, o)
+		}
+	}
+}
+
+// leave takes that a process no longer runs its program. The probes of one that nobody
+// runs are taken out; whoever runs it next has it read again.
+func (p *programs) leave(pid uint32) {
+	e := p.byPID[pid]
+	if e == nil {
+		return
+	}
+	delete(p.byPID, pid)
+	if e.users--; e.users == 0 && len(e.probes) > 0 {
+		e.unprobe()
+		e.asked = false
 	}
 }
 
@@ -230,6 +305,7 @@ func (p *programs) place(o *sample.Object, e *executable) error {
 
 // ended forgets a process.
 func (p *programs) ended(pid uint32) {
+	p.leave(pid)
 	if err := p.kernel.DeleteProgram(pid); err != nil {
 		p.log.Debug("process not forgotten", "pid", pid, "error", err)
 	}

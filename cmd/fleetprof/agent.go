@@ -129,7 +129,7 @@ func (a *agent) Run(ctx context.Context) error {
 	defer stop()
 	naming, stopNaming := afterwards(ctx, encodeTime)
 	defer stopNaming()
-	go func() { sampled <- a.sampleUntil(ctx) }()
+	go func() { sampled <- a.profiler.Run(ctx) }()
 	go func() { sent <- a.upload.Run(uploading) }()
 	tick := time.NewTicker(a.every)
 	defer tick.Stop()

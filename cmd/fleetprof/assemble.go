@@ -141,9 +141,16 @@ func (p *pipeline) Lost(n uint64) { p.collector.AddLost(int64(n)) }
 // cut ends the current window and encodes it. When ctx ends, what has no name
 // by then stays without.
 func (p *pipeline) cut(ctx context.Context) (sample.Profile, error) {
-	encoded := p.profiler.Files().NextWindow()
+	var encoded func()
+	var w *window.Window
+	p.profiler.Between(func() {
+		if p.requests != nil {
+			p.requests.engine.Flush() // what waits belongs to this window
+		}
+		encoded = p.profiler.Files().NextWindow()
+		w = p.collector.Cut(time.Now())
+	})
 	defer encoded()
-	w := p.collector.Cut(time.Now())
 	p.folded.Add(float64(w.Folded()))
 	return p.encoding.Encode(ctx, w)
 }

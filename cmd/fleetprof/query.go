@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -25,7 +26,7 @@ type queryCommand struct {
 
 	Top    bool   `help:"Functions by CPU time (the default)." xor:"form"`
 	Folded bool   `help:"One line a stack, outermost first, and its samples." xor:"form"`
-	By     string `help:"CPU time by the values of a label." placeholder:"LABEL" xor:"form"`
+	By     string `help:"CPU time by the values of one label or several, such as http_route,http_request_method, and how certain the requests are. The word handler stands for rpc_method, or else the method and http_route, or else the method and url_template." placeholder:"LABEL,…" xor:"form"`
 	Output string `help:"Write the merged profile to this file, gzip-compressed pprof." short:"o" type:"path" placeholder:"FILE" xor:"form"`
 	Lines  int    `help:"Rows to print at most." short:"n" default:"40"`
 }
@@ -34,6 +35,9 @@ type queryCommand struct {
 func (c *queryCommand) Validate() error {
 	if c.Lines < 1 {
 		return errors.New("--lines must be at least 1")
+	}
+	if c.By != "" && slices.Contains(strings.Split(c.By, ","), "") {
+		return fmt.Errorf("--by %s: want names of labels with commas between", c.By)
 	}
 	return nil
 }
@@ -65,7 +69,7 @@ func (c *queryCommand) Run(ctx context.Context, con *console) error {
 	case c.Folded:
 		return r.folded(con.out)
 	case c.By != "":
-		return r.by(con.out, c.By, c.Lines)
+		return r.by(con.out, strings.Split(c.By, ","), c.Lines)
 	}
 	return r.top(con.out, c.Lines)
 }

@@ -3,7 +3,6 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"log/slog"
 	"time"
@@ -52,12 +51,3 @@ func (r *requests) LostActivities(n uint64) { r.engine.LostActivities(n) }
 
 // Exited takes that a process has ended.
 func (r *requests) Exited(pid uint32) { r.engine.Exited(pid) }
-
-// sampleUntil samples until ctx ends.
-func (p *pipeline) sampleUntil(ctx context.Context) error {
-	err := p.profiler.Run(ctx)
-	if p.requests != nil {
-		p.requests.engine.Flush()
-	}
-	return err
-}

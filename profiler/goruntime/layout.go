@@ -109,7 +109,10 @@ func (k Kind) String() string {
 type Served struct {
 	// StartPC is the address as linked of the function the goroutine started at.
 	StartPC uint64
-	Kind    Kind
+	// Probe is the address of an instruction of that function at which a probe
+	// costs little and is hit once by each goroutine; 0 if there is none.
+	Probe uint64
+	Kind  Kind
 	// Slot and OwnerSlot are bytes below the upper end of the stack.
 	Slot, OwnerSlot int64
 	// Depth is how far below the upper end of the stack SP is at least, in
@@ -149,7 +152,7 @@ func Read(f *objfile.File) (*Layout, error) {
 		return nil, fmt.Errorf("find Go functions: %w", err)
 	}
 	l := &Layout{Version: info.version, Runtime: o.Runtime, HTTP: o.HTTP}
-	s := finder{machine: m, table: t, named: named}
+	s := finder{machine: m, elf: f.Machine, table: t, named: named}
 	if l.TLS, err = s.threadPointer(); err != nil {
 		return nil, &UnsupportedError{info.version, err.Error()}
 	}

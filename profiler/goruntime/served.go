@@ -4,6 +4,7 @@ package goruntime
 
 import (
 	"bytes"
+	"debug/elf"
 	"errors"
 	"fmt"
 	"slices"
@@ -85,6 +86,7 @@ func wanted(all []server) func(name []byte) bool {
 // finder finds goroutines that serve requests.
 type finder struct {
 	*machine
+	elf   elf.Machine
 	table *functions
 	// named are the wanted functions.
 	named []function
@@ -183,7 +185,7 @@ func (s *finder) starters(v server, callee *function, template Served, nesting i
 		}
 		below := func(distance int64) Served {
 			t := template
-			t.StartPC = f.start
+			t.StartPC, t.Probe = f.start, s.probe(f, s.elf)
 			t.Slot, t.OwnerSlot, t.Depth = t.Slot+distance, t.OwnerSlot+distance, t.Depth+distance
 			return t
 		}

@@ -40,15 +40,16 @@ static __always_inline bool is_deep(const struct layout *l, __u64 g, __u64 m, __
 	return (sp >= lo && sp < limit) || (left >= lo && left < limit) || (vdso >= lo && vdso < limit);
 }
 
-/* Reads the request that a goroutine serves; false if it serves none. */
-static __always_inline bool read_request(const struct layout *l, const struct served *way, __u64 g, __u64 m,
-					 __u64 sp, struct request *r)
+/* Reads the request that a goroutine serves; false if it serves none. One that has
+ * started another goroutine has filled its slots: deep says so. */
+static __always_inline bool read_request(const struct layout *l, const struct served *way, __u64 g, bool deep,
+					 __u64 m, __u64 sp, struct request *r)
 {
 	__u64 hi = field(g, l->stack_hi);
 	__u64 state, owner, request, url;
 	__u8 done = 0;
 
-	if (hi == 0 || !is_deep(l, g, m, sp, hi - way->depth))
+	if (hi == 0 || (!deep && !is_deep(l, g, m, sp, hi - way->depth)))
 		return false;
 	state = user_word(hi - way->slot);
 	if (state && way->state >= 0)

@@ -513,7 +513,7 @@ static __always_inline void send_request(struct scratch *s)
 	r->time_ns = s->tick.time_ns;
 	r->goroutine = goroutine;
 	r->method_length = r->path_length = r->route_length = 0;
-	if (read_request(l, way, g, m, sp, r))
+	if (read_request(l, way, g, g != who->g, m, sp, r))
 		bpf_ringbuf_submit(r, BPF_RB_NO_WAKEUP);
 	else
 		bpf_ringbuf_discard(r, BPF_RB_NO_WAKEUP);

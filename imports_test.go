@@ -59,9 +59,10 @@ func plan() []room {
 		{name: "internal/procfs", modules: list(sys), never: network},
 		{name: "bpf", modules: list(bpfLoader, sys), never: network},
 		{name: "profiler/unwind", rooms: list("sample", "internal/objfile"), modules: list(machine), never: network},
+		{name: "profiler/goruntime", rooms: list("sample", "internal/objfile"), never: network},
 		{
 			name:    "profiler",
-			rooms:   list("sample", "internal/objfile", "internal/procfs", "bpf", "profiler/unwind"),
+			rooms:   list("sample", "internal/objfile", "internal/procfs", "bpf", "profiler/unwind", "profiler/goruntime"),
 			modules: list(bpfLoader, compress, metrics, sync, sys), never: network,
 		},
 		{name: "attribute", rooms: list("sample", "internal/procfs"), modules: list(metrics, prometheus, sync, sys)},

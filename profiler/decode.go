@@ -234,7 +234,7 @@ func (d *decoder) request(record []byte) error {
 	if !whole { // of the last part only some is there
 		path = path[:strings.LastIndexByte(path, '/')+1]
 	}
-	r := sample.Request{Source: sample.SourceGoroutine, Goroutine: h.Goroutine}
+	r := sample.Request{Source: sample.SourceGoroutine, Goroutine: h.Goroutine, ID: h.Id}
 	if h.Request == bpf.RequestGRPC {
 		if whole {
 			r.RPC = path

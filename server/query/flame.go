@@ -33,29 +33,40 @@ type tree struct {
 	children map[uint64]uint32 // parent<<32 | frame → node
 }
 
-// newTree draws the merged samples. If by is not empty, the first level below
-// the root are the values of that label.
-func newTree(m *merged, by string) (*tree, error) {
+// shape says what the levels of a tree are.
+type shape struct {
+	// by are labels: each has a level of its own, and the first is below the root.
+	by []string
+	// depth is how many levels there are below the root. What is deeper counts
+	// as the node's own.
+	depth int
+}
+
+// stacks reports whether there is a level for stacks.
+func (s shape) stacks() bool { return s.depth > len(s.by) }
+
+// newTree draws the merged samples.
+func newTree(m *merged, s shape) (*tree, error) {
 	t := &tree{children: map[uint64]uint32{}}
 	t.nodes = append(t.nodes, node{frame: t.frame(frame{name: "all"})})
 	locations := make([][]uint32, len(m.locations.values)) // frames, outermost first
 	for i, l := range m.locations.values {
 		locations[i] = t.locationFrames(m, l)
 	}
-	var groups []uint32
-	if by != "" {
-		groups = t.groups(m, by)
-	}
+	groups := t.groups(m, s.by)
 	for _, r := range m.rows.values {
-		at := uint32(0)
-		if by != "" {
-			at = t.child(at, groups[r.labelSet])
-		}
-		stack := m.stackLocations(r.stack)
-		for _, l := range slices.Backward(stack) {
-			for _, f := range locations[l] {
+		at, levels := uint32(0), s.depth
+		descend := func(frames []uint32) {
+			frames = frames[:min(levels, len(frames))]
+			levels -= len(frames)
+			for _, f := range frames {
 				at = t.child(at, f)
 			}
+		}
+		descend(groups[r.labelSet])
+		stack := m.stackLocations(r.stack)
+		for _, l := range slices.Backward(stack) {
+			descend(locations[l])
 		}
 		t.nodes[at].self = addSaturated(t.nodes[at].self, r.cpu)
 		if len(t.nodes) > maxTree {
@@ -91,16 +102,18 @@ func (t *tree) child(parent, f uint32) uint32 {
 	return id
 }
 
-// groups gives the frame for each label set: the value of the label by.
-func (t *tree) groups(m *merged, by string) []uint32 {
-	key := m.str(by)
-	groups := make([]uint32, len(m.labelSets.values))
-	for set := range groups {
-		value := m.label(uint32(set), key)
-		if value == "" {
-			value = "(no " + by + ")"
+// groups gives the frames for each label set: the values of the labels by.
+func (t *tree) groups(m *merged, by []string) [][]uint32 {
+	groups := make([][]uint32, len(m.labelSets.values))
+	for _, name := range by {
+		key := m.str(name)
+		for set := range groups {
+			value := m.label(uint32(set), key)
+			if value == "" {
+				value = "(no " + name + ")"
+			}
+			groups[set] = append(groups[set], t.frame(frame{name: value}))
 		}
-		groups[set] = t.frame(frame{name: value})
 	}
 	return groups
 }

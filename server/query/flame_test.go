@@ -97,6 +97,58 @@ func TestFlameGraph(t *testing.T) {
 	}
 }
 
+// TestFlameGraphByLabels groups by several labels, with stacks and without.
+func TestFlameGraphByLabels(t *testing.T) {
+	f := newFixture(t, query.Options{})
+	twoHosts(f)
+	span := []string{"from", at(0), "to", at(time.Minute)}
+	g := f.flame(append(span, "by", "thread_name,process_executable_name", "max_depth", "3")...)
+	equalLines(t, g.paths(t), []string{
+		"all 133 0",
+		"all;w1 130 0",
+		"all;w1;(no process_executable_name) 100 0",
+		"all;w1;(no process_executable_name);program!other 100 100",
+		"all;w1;shop 30 0",
+		"all;w1;shop;program!main 30 30",
+		"all;w2 3 0",
+		"all;w2;(no process_executable_name) 3 0",
+		"all;w2;(no process_executable_name);program!main 3 3",
+	})
+	g = f.flame(append(span, "by", "thread_name,process_executable_name", "max_depth", "2")...)
+	equalLines(t, g.paths(t), []string{
+		"all 133 0",
+		"all;w1 130 0",
+		"all;w1;(no process_executable_name) 100 100",
+		"all;w1;shop 30 30",
+		"all;w2 3 0",
+		"all;w2;(no process_executable_name) 3 3",
+	})
+	if g.Total != 133*profiletest.Period || g.Samples != 133 || g.Hosts != 2 || g.Hidden != 0 {
+		t.Errorf("head is %+v", g)
+	}
+	g = f.flame(append(span, "by", "thread_name,process_executable_name", "max_depth", "1")...)
+	equalLines(t, g.paths(t), []string{"all 133 0", "all;w1 130 130", "all;w2 3 3"})
+}
+
+// TestSumsNeedNoStacks: sums by labels must not fail for what stacks take, for
+// they are asked for over long ranges.
+func TestSumsNeedNoStacks(t *testing.T) {
+	f := newFixture(t, query.Options{MaxResult: 1 << 20})
+	f.put(profiletest.Random(1, "a", base, 3000))
+	span := []string{"from", at(0), "to", at(time.Hour), "by", "process_executable_name"}
+	if resp, body := f.get("/api/v1/flamegraph", span...); resp.StatusCode != http.StatusUnprocessableEntity {
+		t.Fatalf("with stacks: %s %.200s", resp.Status, body)
+	}
+	g := f.flame(append(span, "max_depth", "1")...)
+	var sum int64
+	for _, n := range g.Nodes[1:] {
+		sum += n[3]
+	}
+	if len(g.Nodes) != 21 || sum != g.Total || sum == 0 {
+		t.Errorf("%d nodes with %d of %d", len(g.Nodes), sum, g.Total)
+	}
+}
+
 func TestFlameGraphTrimmed(t *testing.T) {
 	f := newFixture(t, query.Options{})
 	twoHosts(f)

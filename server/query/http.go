@@ -9,18 +9,22 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/fleetprof/fleetprof/sample"
 	"github.com/fleetprof/fleetprof/server/columns"
 )
 
-// Bounds of the parameter max_nodes.
+// Bounds of the parameters max_nodes, max_depth and by.
 const (
 	defaultNodes = 16_384
 	maxNodes     = 1 << 18
+	maxDepth     = 1 << 20
+	maxBy        = 8
 )
 
 // Register adds the endpoints to a mux.
@@ -173,21 +177,25 @@ func (a *API) pprof(w http.ResponseWriter, r *http.Request) error {
 //	nodes           [name, object, depth, total, self] in pre-order, the
 //	                children of a node by name; the first is the root, "all"
 //
-// by=LABEL puts the values of a label below the root; max_nodes trims.
+// by=LABEL,… puts the values of each label below the root, the first outermost,
+// and "(no LABEL)" where it is absent; max_depth is how many levels there are
+// below the root, so that by=a,b&max_depth=2 are sums by labels without any
+// stack; max_nodes trims.
 func (a *API) flamegraph(w http.ResponseWriter, r *http.Request) error {
 	q, err := parseRequest(r, time.Now())
 	if err != nil {
 		return err
 	}
-	limit, err := parseNodes(r.URL.Query().Get("max_nodes"))
+	s, limit, err := parseTree(r.URL.Query())
 	if err != nil {
 		return err
 	}
+	q.noStacks = !s.stacks()
 	m, err := a.merge(r.Context(), q)
 	if err != nil {
 		return err
 	}
-	t, err := newTree(m, r.URL.Query().Get("by"))
+	t, err := newTree(m, s)
 	if err != nil {
 		return err
 	}
@@ -203,13 +211,41 @@ func (a *API) flamegraph(w http.ResponseWriter, r *http.Request) error {
 	return answerJSON(w, g)
 }
 
-func parseNodes(text string) (int, error) {
+// parseTree reads the shape of a tree, and how many nodes it may have.
+func parseTree(params url.Values) (s shape, nodes int, err error) {
+	if s.by, err = parseBy(params.Get("by")); err != nil {
+		return s, 0, err
+	}
+	if s.depth, err = parseNumber(params, "max_depth", maxDepth, maxDepth); err != nil {
+		return s, 0, err
+	}
+	nodes, err = parseNumber(params, "max_nodes", defaultNodes, maxNodes)
+	return s, nodes, err
+}
+
+// parseBy reads the names of labels, separated by commas.
+func parseBy(text string) ([]string, error) {
 	if text == "" {
-		return defaultNodes, nil
+		return nil, nil
+	}
+	by := strings.Split(text, ",")
+	for i, name := range by {
+		if name == "" || i >= maxBy || slices.Contains(by[:i], name) {
+			return nil, &paramError{"by", text, fmt.Sprintf("want at most %d different labels, with commas between", maxBy)}
+		}
+	}
+	return by, nil
+}
+
+// parseNumber reads a number from 1 to most.
+func parseNumber(params url.Values, name string, standard, most int) (int, error) {
+	text := params.Get(name)
+	if text == "" {
+		return standard, nil
 	}
 	n, err := strconv.Atoi(text)
-	if err != nil || n < 1 || n > maxNodes {
-		return 0, &paramError{"max_nodes", text, fmt.Sprintf("want a number from 1 to %d", maxNodes)}
+	if err != nil || n < 1 || n > most {
+		return 0, &paramError{name, text, fmt.Sprintf("want a number from 1 to %d", most)}
 	}
 	return n, nil
 }

@@ -15,6 +15,7 @@ import (
 // many profiles have them; samples with the same stack and labels are one row.
 type merged struct {
 	selector Selector
+	noStacks bool  // all stacks are empty: rows have labels only
 	limit    int64 // bytes of memory it may take
 	held     int64 // bytes of memory it takes, about
 
@@ -97,7 +98,11 @@ func (m *merged) add(p *hashed) error {
 			continue
 		}
 		found = true
-		m.addRow(t.stack(p.Stack(i)), set, p.Count[i], p.CPU[i])
+		var stack []uint32
+		if !m.noStacks {
+			stack = p.Stack(i)
+		}
+		m.addRow(t.stack(stack), set, p.Count[i], p.CPU[i])
 	}
 	m.covered.add(p.Start, p.Start+p.Duration)
 	m.period = max(m.period, p.Period)

@@ -94,6 +94,7 @@ func orDefault[T time.Duration | int64](v, standard T) T {
 type request struct {
 	selector Selector
 	span     Range
+	noStacks bool // the answer has no use for them
 }
 
 func parseRequest(r *http.Request, now time.Time) (request, error) {
@@ -103,7 +104,7 @@ func parseRequest(r *http.Request, now time.Time) (request, error) {
 		return request{}, err
 	}
 	span, err := ParseRange(params, now)
-	return request{selector, span}, err
+	return request{selector: selector, span: span}, err
 }
 
 // visit calls f for every stored profile in the range, oldest first, one at a
@@ -119,6 +120,7 @@ func (a *API) visit(ctx context.Context, q request, f func(p *hashed) error) (sk
 // merge collects the samples that a query selects.
 func (a *API) merge(ctx context.Context, q request) (*merged, error) {
 	m := newMerged(q.selector, a.limit)
+	m.noStacks = q.noStacks
 	skipped, err := a.visit(ctx, q, m.add)
 	m.skipped = skipped
 	return m, err

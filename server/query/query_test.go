@@ -329,8 +329,13 @@ func TestErrors(t *testing.T) {
 			}
 		})
 	}
-	if resp, body := f.get("/api/v1/flamegraph", "max_nodes", "0"); resp.StatusCode != 400 || !strings.Contains(string(body), "max_nodes") {
-		t.Errorf("max_nodes: %s %s", resp.Status, body)
+	for _, c := range [][2]string{
+		{"max_nodes", "0"}, {"max_depth", "0"}, {"max_depth", "two"},
+		{"by", "a,"}, {"by", "a,b,a"}, {"by", "a,b,c,d,e,f,g,h,i"},
+	} {
+		if resp, body := f.get("/api/v1/flamegraph", c[0], c[1]); resp.StatusCode != 400 || !strings.Contains(string(body), "parameter "+c[0]) {
+			t.Errorf("%s: %s %s", c, resp.Status, body)
+		}
 	}
 }
 

@@ -28,6 +28,7 @@ func TestLogic(t *testing.T) {
 		"layout":    testLayout,
 		"search":    testSearchValues,
 		"functions": testFunctions,
+		"requests":  testSumRequests,
 		"zoom path": testZoomPath,
 		"navigate":  testNavigate,
 		"selector":  testSelector,

@@ -40,6 +40,8 @@ func TestPage(t *testing.T) {
 		"auto refresh":          testAuto,
 		"slow answers":          testSlow,
 		"typing":                testTyping,
+		"requests":              testRequests,
+		"no requests":           testRequestsOld,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, browser) })
 	}

@@ -78,6 +78,16 @@ func shootStates(p *page, root *frame) {
 	p.do(chromedp.Navigate(p.api.URL + "/?view=both"))
 	p.idle()
 	p.shot("narrow")
+	p.api.showRequests(shop, root)
+	for _, scheme := range []string{"dark", "light"} {
+		p.theme(scheme)
+		for width, name := range map[int64]string{420: "narrow", 1280: "wide"} {
+			p.do(chromedp.EmulateViewport(width, 700, chromedp.EmulateScale(2)))
+			p.do(chromedp.Navigate(p.api.URL + "/?view=requests"))
+			p.idle()
+			p.shot("requests-" + name + "-" + scheme)
+		}
+	}
 }
 
 // shot stores a picture of the window.

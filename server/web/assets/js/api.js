@@ -4,6 +4,8 @@
 
 /** Longest text of an error that is shown, in UTF-16 units. */
 const LONGEST_ERROR = 1000;
+/** Nodes of an answer with sums; thousands of handlers have fewer. */
+const MOST_SUMS = 65_536;
 /** A query may take the server 30 s; longer means that nobody answers. */
 const TIMEOUT_MS = 45_000;
 
@@ -44,6 +46,15 @@ async function sentence(response) {
 export function getFlameGraph(parameters, by, signal) {
   const all = new URLSearchParams(parameters);
   if (by !== "") all.set("by", by);
+  return get("/api/v1/flamegraph", all, signal);
+}
+
+/** Sums by labels, as a flame graph whose levels are the values of each. */
+export function getSums(parameters, labels, signal) {
+  const all = new URLSearchParams(parameters);
+  all.set("by", labels.join());
+  all.set("max_depth", String(labels.length));
+  all.set("max_nodes", String(MOST_SUMS));
   return get("/api/v1/flamegraph", all, signal);
 }
 

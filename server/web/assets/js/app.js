@@ -5,7 +5,7 @@
 // asked for again or the parts are shown anew. The parts keep no state that
 // matters.
 
-import { getFlameGraph, getLabels, getLabelValues } from "./api.js";
+import { getFlameGraph, getLabels, getLabelValues, getSums } from "./api.js";
 import { Breadcrumb } from "./breadcrumb.js";
 import { copyText } from "./clipboard.js";
 import { Completion } from "./completion.js";
@@ -15,6 +15,8 @@ import { Filter } from "./filter.js";
 import { FlameGraph } from "./flamegraph.js";
 import { sumFunctions } from "./functions.js";
 import { nameOf, objectOf, parseProfile } from "./profile.js";
+import { ATTRIBUTION, REQUEST_LABELS, labelsOf, sumRequests } from "./requests.js";
+import { RequestsTable } from "./requeststable.js";
 import { SearchBox } from "./searchbox.js";
 import { withMatcher } from "./selector.js";
 import { dataParameters, readState, writeState } from "./state.js";
@@ -48,6 +50,11 @@ export class App {
     this.table = new Table(byId("functions"), byId("functions-note"), {
       sort: (sort) => this.replace({ sort }),
       pick: (pick, object) => this.navigate({ pick, object }),
+    });
+    this.requests = new RequestsTable(byId("certainty"), byId("requests"), byId("requests-note"), {
+      handler: (row) => this.#show(labelsOf(row), "graph"),
+      service: (name) => this.#show([["process_executable_name", name]], "requests"),
+      certainty: (value) => this.#show([[ATTRIBUTION, value]], "graph"),
     });
     this.search = new SearchBox(byId("search"), byId("matched"), byId("unpick"), {
       search: (search) => this.replace({ search, pick: "", object: "" }),
@@ -96,7 +103,8 @@ export class App {
     const before = this.state;
     this.state = state;
     this.showControls();
-    if (DATA_KEYS.some((key) => before[key] !== state[key])) this.load();
+    const other = (before.view === "requests") !== (state.view === "requests");
+    if (other || DATA_KEYS.some((key) => before[key] !== state[key])) this.load();
     else this.showData();
   }
 
@@ -109,10 +117,12 @@ export class App {
     const parameters = dataParameters(this.state);
     this.#loadLabels(parameters, signal);
     try {
-      const by = this.state.by;
-      this.profile = parseProfile(await getFlameGraph(parameters, by, signal));
+      const { by, view } = this.state;
+      const sums = view === "requests";
+      this.profile = parseProfile(await (sums ? getSums(parameters, REQUEST_LABELS, signal) : getFlameGraph(parameters, by, signal)));
       if (signal.aborted) return;
       this.loadedBy = by;
+      this.loadedRequests = sums;
       this.#showError("");
     } catch (error) {
       if (signal.aborted) return;
@@ -147,6 +157,9 @@ export class App {
       select.replaceChildren(...names.map((name) => element("option", { value: name }, name === "" ? "nothing" : name)));
     }
     select.value = by;
+    select.disabled = this.state.view === "requests";
+    // Agents that say nothing of requests leave nothing to show.
+    byId("view-requests").hidden = !this.labels.includes(ATTRIBUTION) && this.state.view !== "requests";
   }
 
   /** Shows the last error; the graph of older data stays, marked as such. */
@@ -168,7 +181,6 @@ export class App {
     byId("auto").setAttribute("aria-pressed", String(state.auto !== ""));
     byId("auto").disabled = state.last === "";
     byId("reset").disabled = state.zoom === "";
-    byId("panes").dataset.view = state.view;
     for (const choice of document.querySelectorAll("#views button")) {
       choice.setAttribute("aria-pressed", String(choice.value === state.view));
     }
@@ -181,13 +193,21 @@ export class App {
     const { profile, state } = this;
     if (profile === null) return;
     const empty = profile.total <= 0;
+    const view = this.#shownView();
+    byId("panes").dataset.view = byId("frame-bar").dataset.view = view;
     document.body.dataset.data = empty ? "empty" : "some";
     showSummary(byId("summary"), profile);
     byId("empty").hidden = !empty;
-    byId("panes").hidden = byId("frame-bar").hidden = byId("legend").hidden = empty;
+    byId("panes").hidden = byId("frame-bar").hidden = empty;
+    byId("legend").hidden = empty || this.loadedRequests;
     if (empty) {
       const range = (from, to) => this.navigate({ last: "", from: new Date(from).toISOString(), to: new Date(to).toISOString() });
       showEmpty(byId("empty"), profile, state.query, { range, filter: (query) => this.navigate({ query }) });
+      return;
+    }
+    if (this.loadedRequests) {
+      const requests = sumRequests(profile);
+      this.requests.show(requests, profile.unit, this.search.matchRequests(requests, state));
       return;
     }
     const { node: zoom, found } = resolvePath(profile, state.zoom);
@@ -196,10 +216,22 @@ export class App {
     this.crumbs.show({ profile, zoom, found, by: this.loadedBy });
     showLegend(byId("legend"), profile, zoom, (search) => this.replace({ search, pick: "", object: "" }));
     this.graph.show({ profile, zoom, marked, group: grouped ? 1 : -1 });
-    if (state.view !== "graph") {
+    if (view !== "graph") {
       const rows = sumFunctions(profile, zoom, grouped ? 2 : 1);
       this.table.show({ rows, matches, whole: profile.totals[zoom], unit: profile.unit, ...state });
     }
+  }
+
+  /** The view that the data is for, while that of the state is on its way. */
+  #shownView() {
+    if (this.loadedRequests) return "requests";
+    return this.state.view === "requests" ? "graph" : this.state.view;
+  }
+
+  /** Filters by labels too, and shows the result in a view. */
+  #show(labels, view) {
+    const query = labels.reduce((selector, [name, value]) => withMatcher(selector, name, value), this.state.query);
+    this.navigate({ query, view, zoom: "" });
   }
 
   /**

@@ -4,6 +4,7 @@
 // and the table; a function picked in the table takes its place in the graph.
 
 import { clip } from "./dom.js";
+import { rowText } from "./requests.js";
 import { compileSearch, matchFunction, matchNames, matchedValue } from "./search.js";
 import { formatShare } from "./units.js";
 
@@ -44,18 +45,37 @@ export class SearchBox {
    *   what the graph marks and what the table lets through
    */
   match(profile, zoom, { search, pick, object }) {
-    let matches = null;
-    this.input.setAttribute("aria-invalid", "false");
-    try {
-      matches = compileSearch(search);
-    } catch (error) {
-      this.input.setAttribute("aria-invalid", "true");
-      this.matched.textContent = error.message;
-      return { marked: null, matches: null };
-    }
+    const { matches, wrong } = this.#compile(search);
+    if (wrong) return { marked: null, matches };
     const marked = pick !== "" ? matchFunction(profile, pick, object) : matches && matchNames(profile, matches);
     this.matched.textContent = marked ? share(profile, marked, zoom) : "";
     return { marked, matches };
+  }
+
+  /**
+   * Matches the handlers and shows the share.
+   * @param {import("./requests.js").Requests} requests
+   * @returns {((text: string) => boolean)|null} what the table lets through
+   */
+  matchRequests({ handlers, total }, { search }) {
+    const { matches, wrong } = this.#compile(search);
+    if (wrong) return null;
+    const found = handlers.filter((row) => matches?.(rowText(row)));
+    this.matched.textContent = matches ? `${formatShare(found.reduce((sum, row) => sum + row.total, 0), total)} of all` : "";
+    return matches;
+  }
+
+  /** Compiles the search, or shows what is wrong with it. */
+  #compile(search) {
+    try {
+      const matches = compileSearch(search);
+      this.input.setAttribute("aria-invalid", "false");
+      return { matches, wrong: false };
+    } catch (error) {
+      this.input.setAttribute("aria-invalid", "true");
+      this.matched.textContent = error.message;
+      return { matches: null, wrong: true };
+    }
   }
 }
 

@@ -13,7 +13,7 @@
  * @property {string} search
  * @property {string} pick name of the function picked in the table
  * @property {string} object of the picked function
- * @property {"graph"|"both"|"table"} view
+ * @property {"graph"|"both"|"table"|"requests"} view
  * @property {string} sort column of the table, with "-" in front: descending
  * @property {string} auto "1" while the page refreshes by itself
  */

@@ -416,14 +416,13 @@ func (p *Profiler) before(time uint64) {
 // meet sees to it that it will be known who executes in a process that serves requests.
 func (p *Profiler) meet(a *activity) {
 	if proc := p.processes.byPID[a.PID]; proc != nil {
-		p.executes(a.PID, a.TID, proc, a.space, false)
+		p.executes(a.PID, a.TID, proc, a.space)
 	}
 }
 
-// executes sees to it that the kernel side knows who executes in a process. known says
-// that it does.
-func (p *Profiler) executes(pid, tid uint32, proc *process, space addressSpace, known bool) {
-	p.programs.meet(pid, proc, space, known, func(r *region) { p.files.hold(r, tid, proc.parent) })
+// executes sees to it that the kernel side knows who executes in a process.
+func (p *Profiler) executes(pid, tid uint32, proc *process, space addressSpace) {
+	p.programs.meet(pid, proc, space, func(r *region) { p.files.hold(r, tid, proc.parent) })
 }
 
 func (p *Profiler) apply(e event) {
@@ -454,7 +453,7 @@ func (p *Profiler) take(t *tick) {
 	}
 	proc := p.processes.lookup(&t.Raw)
 	if proc != nil {
-		p.executes(t.PID, t.TID, proc, t.space, t.Executor.Kind != sample.UnknownExecutor)
+		p.executes(t.PID, t.TID, proc, t.space)
 	}
 	switch {
 	case proc == nil && t.late != nil:

@@ -30,7 +30,7 @@ type programs struct {
 
 	byObject map[*sample.Object]*executable
 	byPID    map[uint32]*executable
-	numbers  [bpf.Layouts]*sample.Object // whose layout it is
+	numbers  [bpf.Layouts]*executable // whose layout it is
 	next     int                         // of the numbers
 	count    uint32                      // of layouts, ever
 
@@ -220,10 +220,10 @@ func (proc *process) program() *region {
 	return nil
 }
 
-// meet sees to it that the kernel side knows what a process runs. want is
-// called for a program to be opened. known says that the tick told who executes.
-func (p *programs) meet(pid uint32, proc *process, space addressSpace, known bool, want func(*region)) {
-	if known && proc.programmed == space {
+// meet sees to it that the kernel side knows what a process runs. want is called for
+// a program to be opened.
+func (p *programs) meet(pid uint32, proc *process, space addressSpace, want func(*region)) {
+	if e := p.byPID[pid]; e != nil && proc.programmed == space && p.inPlace(e) {
 		return
 	}
 	r := proc.program()
@@ -246,7 +246,7 @@ func (p *programs) meet(pid uint32, proc *process, space addressSpace, known boo
 		default:
 		}
 	}
-	if e.executor == bpf.ExecutorUnknown || p.place(r.object, e) != nil {
+	if e.executor == bpf.ExecutorUnknown || p.place(e) != nil {
 		return
 	}
 	err := p.kernel.SetProgram(pid, bpf.Program{
@@ -255,10 +255,23 @@ func (p *programs) meet(pid uint32, proc *process, space addressSpace, known boo
 	})
 	if err == nil {
 		proc.programmed = space
-		p.leave(pid)
-		p.byPID[pid] = e
-		e.users++
+		p.use(pid, e)
 	}
+}
+
+// use takes that a process runs a program.
+func (p *programs) use(pid uint32, e *executable) {
+	if p.byPID[pid] == e {
+		return
+	}
+	p.leave(pid)
+	p.byPID[pid] = e
+	e.users++
+}
+
+// inPlace tells whether the kernel side still has the layout of a program.
+func (p *programs) inPlace(e *executable) bool {
+	return e.layout == nil || e.placed && p.numbers[e.number] == e
 }
 
 // forgetUnused drops the programs that no process is known to run.
@@ -286,8 +299,8 @@ func (p *programs) leave(pid uint32) {
 }
 
 // place gives the layout of a program a number, which may take it from another one.
-func (p *programs) place(o *sample.Object, e *executable) error {
-	if e.layout == nil || e.placed && p.numbers[e.number] == o {
+func (p *programs) place(e *executable) error {
+	if p.inPlace(e) {
 		return nil
 	}
 	number := p.next
@@ -298,7 +311,7 @@ func (p *programs) place(o *sample.Object, e *executable) error {
 	if err := p.kernel.SetLayout(uint32(number), layout); err != nil {
 		return err
 	}
-	p.numbers[number] = o
+	p.numbers[number] = e
 	e.number, e.generation, e.placed = uint32(number), p.count, true
 	return nil
 }

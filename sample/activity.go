@@ -79,4 +79,7 @@ type Request struct {
 	// RPC is the path of a gRPC call, /acme.shop.v1.Shop/GetItem; empty for
 	// plain HTTP.
 	RPC string
+	// ID tells requests of one goroutine apart; it may be used again later. 0 is
+	// unknown.
+	ID uint64
 }

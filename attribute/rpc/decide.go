@@ -3,6 +3,7 @@
 package rpc
 
 import (
+	"strconv"
 	"strings"
 
 	"github.com/fleetprof/fleetprof/sample"
@@ -34,7 +35,7 @@ func ambiguous(x *executor) verdictOf {
 
 // bySocket claims a sample for a request that was seen on a socket.
 func bySocket(a sample.Attribution, r *request) verdictOf {
-	return verdictOf{claim: claim{a, sample.SourceSocket, r.h}}
+	return verdictOf{claim: claim{a, sample.SourceSocket, r.handler()}}
 }
 
 // wait puts a verdict off.
@@ -81,6 +82,15 @@ func (e *Engine) judge(s *sample.Sample) verdictOf {
 		return verdictOf{claim: claim{attribution: sample.Runtime}}
 	case sample.Thread, sample.Goroutine:
 	default:
+		// Perhaps the tick came too late to tell who it was of.
+		if x := e.executors[executorKey{s.Process.PID, sample.Thread, uint64(s.TID)}]; x != nil && x.open == 0 {
+			e.unoccupied(x, s)
+		}
+		return unattributed()
+	}
+	if s.Time < e.now {
+		// What the sockets told then has changed since.
+		e.metrics.late.Inc()
 		return unattributed()
 	}
 	p := e.processes[s.Process.PID]
@@ -100,7 +110,8 @@ func (e *Engine) published(s *sample.Sample) (v verdictOf, ok bool) {
 	if q.Source == "" || q.RPC == "" && q.Route == "" && path == "" {
 		return v, false
 	}
-	service := e.process(s.Process.PID).service
+	p := e.process(s.Process.PID)
+	service := p.service
 	v.claim = claim{attribution: sample.Exact, source: q.Source}
 	switch {
 	case q.RPC != "":
@@ -112,12 +123,15 @@ func (e *Engine) published(s *sample.Sample) (v verdictOf, ok bool) {
 		if !h.setTarget([]byte(path), false) {
 			h.target = unknownPath
 		}
-		v.h, _ = e.handlers.path(service, h.method, h.target, false)
+		found, _ := e.handlers.path(service, h.method, h.target, false)
+		v.h = p.known(found)
 	}
 	switch q.Goroutine {
 	case s.Executor.Goroutine:
+		e.join(p, s, v.h)
 		return v, true
 	case s.Executor.Parent:
+		e.join(p, s, v.h)
 		v.attribution = sample.Inferred
 		return e.child(s, e.parentRequest(s, service), v), true
 	}
@@ -134,13 +148,19 @@ func pathOf(route string) string {
 }
 
 // parentRequest tells one request of the parent from the next: by what was seen
-// on sockets, or else by what it asks for.
+// on sockets, or else by where it lies in memory and what it asks for.
 func (e *Engine) parentRequest(s *sample.Sample, service *service) uint64 {
 	if x := e.executors[executorKey{s.Process.PID, sample.Goroutine, s.Executor.Parent}]; x != nil && x.latest != 0 {
 		return x.latest
 	}
 	q := &s.Request
-	return 1<<63 | e.handlers.identity(service, byRoute, []byte(q.Method), []byte(q.Path+"\x00"+q.Route+"\x00"+q.RPC))
+	what := q.Path + "\x00" + q.RPC
+	if q.ID != 0 {
+		what += "\x00" + strconv.FormatUint(q.ID, 16)
+	} else {
+		what += "\x00" + q.Route
+	}
+	return 1<<63 | e.handlers.identity(service, byRoute, []byte(q.Method), []byte(what))
 }
 
 // never is the birth of a goroutine that is no part of a request.
@@ -179,12 +199,17 @@ func (e *Engine) thread(p *process, s *sample.Sample) verdictOf {
 		return verdictOf{}.wait(forRun, x, x.run)
 	case handsOff && !x.waited:
 		return verdictOf{}.wait(forAnswer, x, ref{})
-	case x.open == 0 || handsOff:
+	case x.open == 0:
+		e.unoccupied(x, s)
 		return unattributed()
-	case x.first.loop || x.last.loop:
-		return ambiguous(x)
+	case handsOff:
+		return unattributed()
+	case !x.first.loop && !x.last.loop:
+		return e.only(x)
+	case e.occupied(x):
+		return bySocket(sample.Inferred, x.first)
 	}
-	return e.only(x)
+	return ambiguous(x)
 }
 
 // goroutine judges a sample of a goroutine by what it read, or what the one that

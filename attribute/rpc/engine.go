@@ -37,6 +37,11 @@ const (
 	maxQueued  = 64
 	maxStreams = 1000
 	maxFree    = 1024
+	// maxDecoderMemory bounds what the decoders of HTTP/2 connections hold together.
+	// A busy connection takes about 10 KiB, a hostile one up to 400 KiB.
+	// decoderBytes is one that has seen nothing.
+	maxDecoderMemory = 16 << 20
+	decoderBytes     = 600
 	// maxPending bounds the samples that wait: 64 threads at 99 per second for
 	// patience are 12,672, at some 100 bytes each.
 	maxPending = 16384
@@ -65,24 +70,29 @@ type Options struct {
 }
 
 // Engine binds samples to requests. It is not safe for concurrent use.
-// Activities and samples must come in the order of their times.
+// Activities and samples must come in the order of their times; a sample that comes
+// late is judged by the program's memory only.
 type Engine struct {
 	options  Options
 	handlers *handlers
 	metrics  engineMetrics
 	now      uint64
 
-	sockets      map[uint64]*socket
-	socketList   recency[socket]
-	freeSockets  []*socket
-	executors    map[executorKey]*executor
-	executorList recency[executor]
-	processes    map[uint32]*process
+	sockets    map[uint64]*socket
+	socketList recency[socket]
+	// decoderList are the sockets with a decoder, which hold decoderMemory bytes.
+	decoderList   recency[socket]
+	decoderMemory int
+	freeSockets   []*socket
+	executors     map[executorKey]*executor
+	executorList  recency[executor]
+	processes     map[uint32]*process
 
 	requests     int
 	freeRequests *request
 	serial       uint64
 
+	follows follows
 	waiting waiting
 	joined  []byte // scratch: a head put together
 	// events are those of one call of a Decoder, and emit adds to them.
@@ -112,6 +122,7 @@ func New(o Options) (*Engine, error) {
 	}
 	e.emit = func(v http2.Event) { e.events = append(e.events, v) }
 	e.socketList.link = func(s *socket) *links[socket] { return &s.links }
+	e.decoderList.link = func(s *socket) *links[socket] { return &s.decoders }
 	e.executorList.link = func(x *executor) *links[executor] { return &x.links }
 	return e, nil
 }
@@ -161,7 +172,7 @@ func (e *Engine) transfer(a *sample.Activity) {
 		e.upstreamAnswer(s, a)
 	case a.Kind == sample.Read:
 		e.requestBytes(s, a)
-	case s.role == server:
+	case s.role == server, s.role == unknownRole && len(s.glue) > 1:
 		e.answerBytes(s, a)
 	default:
 		e.upstreamRequest(s, a)
@@ -196,14 +207,15 @@ func (e *Engine) LostActivities(n uint64) {
 	}
 	for s := e.socketList.newest; s != nil; s = s.links.older {
 		e.endAll(s, e.metrics.void)
-		s.known, s.glue, s.tie, s.waiting = false, s.glue[:0], ref{}, 0
-		if s.proto == http2Protocol {
+		s.known, s.glue, s.tie, s.about, s.waiting = false, s.glue[:0], ref{}, ref{}, 0
+		if s.proto == http2Protocol && s.decoder != nil {
 			s.decoder.Lost(http2.Read, ignore)
 			s.decoder.Lost(http2.Write, ignore)
 		}
 	}
 	for x := e.executorList.newest; x != nil; x = x.links.older {
 		x.run = ref{}
+		x.quiet = quiet{}
 	}
 }
 
@@ -248,12 +260,14 @@ func (e *Engine) abandon(r *request, by counter) {
 func (e *Engine) supersede(r *request) {
 	e.metrics.superseded.Inc()
 	e.settleAbout(r)
-	r.shut()
+	r.shut(e.now)
 }
 
 // turn takes that a thread begins to wait for events.
 func (e *Engine) turn(x *executor) {
 	x.waited, x.bound = true, e.now
+	x.quiet.heard(e.now)
+	e.follow(x)
 	// A thread that has an epoll instance of its own serves its requests by
 	// events even if their sockets block.
 	for r := x.first; r != nil; r = r.nextOpen {
@@ -268,9 +282,10 @@ func (e *Engine) endRun(x *executor) {
 	if x.run.serial == 0 {
 		return
 	}
+	run := x.run
 	x.run = ref{}
 	if x.pending > 0 {
-		e.settleRun(x)
+		e.settleRun(x, run.get())
 	}
 }
 
@@ -291,9 +306,10 @@ func isLoop(x *executor, a *sample.Activity) bool {
 // nil, by somebody unknown.
 func (e *Engine) finish(r *request, x *executor, status int) {
 	e.metrics.answered.Inc()
-	r.h.duration.Observe(time.Duration(e.now - r.time).Seconds())
+	h := r.handler()
+	h.duration.Observe(time.Duration(e.now - r.time).Seconds())
 	if status >= 500 {
-		r.h.errors.Inc()
+		h.errors.Inc()
 	}
 	reader := r.reader
 	if reader == nil || reader.dead || x == nil {
@@ -313,6 +329,7 @@ func (e *Engine) finish(r *request, x *executor, status int) {
 	}
 	e.settleAnswered(x, r)
 	x.bound = e.now
+	x.quiet.answered, x.quiet.socket = e.now, r.sock.id
 	e.free(r)
 }
 

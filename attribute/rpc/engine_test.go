@@ -240,3 +240,21 @@ func TestTooManySamplesWait(t *testing.T) {
 		t.Errorf("%d samples are decided", decided)
 	}
 }
+
+// Upstream sockets are followed as long as that is cheap.
+func TestFollowingIsBounded(t *testing.T) {
+	s := newStory(t)
+	s.tell("L1 read 5 GET /a", "L1 write 105 GET /a", "L1 wait", "L1 read 105 200", "L1 wait", "watched 105")
+	for range maxFollowed + 1 {
+		s.now -= uint64(time.Millisecond - time.Microsecond)
+		s.line(`L1 read 105 "more"`)
+	}
+	if s.watched[105] {
+		t.Error("it goes on")
+	}
+	s.tell("L1 wait")
+	if s.watched[105] {
+		t.Error("it begins anew at once")
+	}
+	s.tell("after 61s", `L1 read 105 "more"`, "L1 wait", "watched 105")
+}

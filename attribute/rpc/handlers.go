@@ -32,6 +32,12 @@ type handler struct {
 	errors   prometheus.Counter
 	duration prometheus.Observer
 	cpu      prometheus.Counter
+
+	// Of a template: the route that the framework says it leads to, how many
+	// samples said so, and whether others said otherwise.
+	route   *handler
+	proofs  int
+	refuted bool
 }
 
 // service is what requests are counted by.
@@ -112,6 +118,19 @@ func (h *handlers) path(s *service, method, path []byte, cut bool) (*handler, ui
 		h.cache[id] = found
 	}
 	return found, id
+}
+
+// seen gives the handler for a method and a path, nil if no request had it yet.
+func (h *handlers) seen(s *service, method, path []byte) *handler {
+	key := appendTemplate(h.key(byTemplate, method), path, false)
+	h.scratch = key
+	return s.handlers[string(key)]
+}
+
+// unknown gives the handler of requests of which nothing is known.
+func (h *handlers) unknown(s *service) *handler {
+	found, _ := h.path(s, nil, unknownPath, false)
+	return found
 }
 
 // route gives the handler for a route the framework matched.

@@ -22,7 +22,11 @@ func (e *Engine) requestBytes(s *socket, a *sample.Activity) {
 		s.body = 0
 	}
 	if len(s.glue) > 0 {
-		data, total = e.glued(s, data, total)
+		data, total = e.glued(s, x, a, data, total)
+		if s.body != 0 {
+			e.readMore(s, x)
+			return
+		}
 	}
 	if isPreface(data) && s.n == 0 {
 		e.startHTTP2(s, a, Fresh)
@@ -65,15 +69,37 @@ func (e *Engine) readMore(s *socket, x *executor) {
 // glued puts bytes behind those that were read before, if they make a head
 // together. Go's net/http reads one byte on a goroutine of its own to learn when
 // a client goes away (startBackgroundRead in net/http/server.go).
-func (e *Engine) glued(s *socket, data []byte, total int64) ([]byte, int64) {
-	e.joined = append(append(e.joined[:0], s.glue...), data...)
+func (e *Engine) glued(s *socket, x *executor, a *sample.Activity, data []byte, total int64) ([]byte, int64) {
 	before := int64(len(s.glue))
-	s.glue = s.glue[:0]
+	e.joined = append(append(e.joined[:0], s.glue...), data...)
 	h, v := parseRequest(e.joined, total > int64(len(data)))
-	if v == foreign || v == malformed || v == valid && !knownMethod(h.method) {
-		return data, total
+	if v == valid && knownMethod(h.method) || v == partial {
+		s.glue = s.glue[:0]
+		return e.joined, total + before
 	}
-	return e.joined, total + before
+	if before > 1 {
+		// What came in between was not reported.
+		s.hidden = true
+		if e.torn(s, x, a) && s.last.uploads {
+			s.body = unknownLength // this is a part of it
+		}
+	}
+	s.glue = s.glue[:0]
+	return data, total
+}
+
+// torn opens the request whose head was kept in part and whose rest was not seen,
+// and reports whether there is one.
+func (e *Engine) torn(s *socket, x *executor, a *sample.Activity) bool {
+	h, v := parseRequest(s.glue, true)
+	s.glue = s.glue[:0]
+	if v != valid || s.role == client || s.n >= maxQueued {
+		return false
+	}
+	s.role = server
+	e.request(s, x, a, &h)
+	s.last.uploads, s.last.time = h.length != 0, s.glueTime
+	return true
 }
 
 // requestHeads opens a request for each head in the bytes of a read.
@@ -118,6 +144,7 @@ func (e *Engine) requestHeads(s *socket, x *executor, a *sample.Activity, data [
 				s.body = 0
 			}
 			s.last.uploads = s.body != 0
+			s.hidden = s.hidden || s.pipelined && total > int64(len(data))
 			return opened
 		}
 		if end > total {
@@ -161,7 +188,7 @@ func (e *Engine) keep(s *socket, data []byte) {
 		e.metrics.malformed.Inc()
 		return
 	}
-	s.glue = append(s.glue[:0], data...)
+	s.glue, s.glueTime = append(s.glue[:0], data...), e.now
 	if len(data) > 1 && s.role != client {
 		e.watch(s, true)
 	}
@@ -235,7 +262,10 @@ func (e *Engine) answerBytes(s *socket, a *sample.Activity) {
 		}
 		end := int64(-1)
 		if answer.status >= 200 {
-			headOnly, matched := e.answered(s, x, answer.status)
+			if s.n == 0 && len(s.glue) > 1 && !e.torn(s, nil, a) {
+				s.role, s.known = server, true // less than a method was seen of it
+			}
+			headOnly, matched := e.answered(s, x, a.PID, answer.status)
 			if !matched || s.proto == noProtocol {
 				return
 			}
@@ -265,7 +295,7 @@ func (e *Engine) answerBytes(s *socket, a *sample.Activity) {
 }
 
 // answered takes the answer to the oldest request of a socket.
-func (e *Engine) answered(s *socket, x *executor, status int) (headOnly, matched bool) {
+func (e *Engine) answered(s *socket, x *executor, pid uint32, status int) (headOnly, matched bool) {
 	r := s.first
 	if r == nil {
 		e.metrics.unmatched.Inc()
@@ -273,6 +303,11 @@ func (e *Engine) answered(s *socket, x *executor, status int) (headOnly, matched
 			// There was a request that was not seen: it came with another.
 			e.pipelines(s)
 			s.hidden = true
+			h := e.processOf(x, pid).known(e.handlers.unknown(e.processOf(x, pid).service))
+			h.requests.Inc()
+			if status >= 500 {
+				h.errors.Inc()
+			}
 		}
 		return false, false
 	}

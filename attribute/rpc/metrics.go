@@ -53,10 +53,11 @@ type engineMetrics struct {
 	candidates prometheus.Histogram
 	malformed  prometheus.Counter
 	unmatched  prometheus.Counter
+	late       prometheus.Counter
 	lost       prometheus.Counter
 	pending    prometheus.Gauge
 	// What gave way to a bound.
-	pendingDropped, socketsEvicted, executorsEvicted, requestsDropped prometheus.Counter
+	pendingDropped, socketsEvicted, executorsEvicted, requestsDropped, decodersDropped prometheus.Counter
 	// How requests ended.
 	answered, closed, superseded, idle, void prometheus.Counter
 }
@@ -87,6 +88,7 @@ func newEngineMetrics(r prometheus.Registerer) engineMetrics {
 		}),
 		malformed: counter("malformed_heads_total", "Heads that begin like an HTTP/1 request and are none."),
 		unmatched: counter("unmatched_answers_total", "Answers on sockets that have no open request."),
+		late:      counter("late_samples_total", "Samples that came after activities which happened after them, so that sockets tell nothing of them."),
 		lost:      counter("lost_activities_total", "Activities that did not arrive from the kernel side."),
 		pending: auto.NewGauge(prometheus.GaugeOpts{
 			Name: "fleetprof_rpc_pending_samples", Help: "Samples that wait for a decision.",
@@ -95,6 +97,7 @@ func newEngineMetrics(r prometheus.Registerer) engineMetrics {
 		socketsEvicted:   evicted.WithLabelValues("socket"),
 		executorsEvicted: evicted.WithLabelValues("executor"),
 		requestsDropped:  evicted.WithLabelValues("request"),
+		decodersDropped:  evicted.WithLabelValues("decoder"),
 		answered:         ends.WithLabelValues("answer"),
 		closed:           ends.WithLabelValues("close"),
 		superseded:       ends.WithLabelValues("next"),

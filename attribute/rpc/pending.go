@@ -149,11 +149,15 @@ func (e *Engine) settleAbout(r *request) {
 	})
 }
 
-// settleRun decides the samples of a run that did not lead to a write.
-func (e *Engine) settleRun(x *executor) {
+// settleRun decides the samples of a run of r, nil if that is over, that did not
+// lead to a write.
+func (e *Engine) settleRun(x *executor, r *request) {
 	v := ambiguous(x)
-	if x.proc.handsOff(e.now) {
+	switch {
+	case x.proc.handsOff(e.now):
 		v = unattributed()
+	case r != nil && r == x.first && e.occupied(x):
+		v = bySocket(sample.Inferred, r)
 	}
 	e.settleEach(x, func(_ int32, w *waiter) (verdictOf, bool) { return v, w.why == forRun })
 }
@@ -233,7 +237,7 @@ func (e *Engine) settleAnswered(x *executor, r *request) {
 		return
 	}
 	from := max(r.time, x.bound)
-	claimed := verdictOf{claim: claim{sample.Inferred, sample.SourceDeferred, r.h}}
+	claimed := verdictOf{claim: claim{sample.Inferred, sample.SourceDeferred, r.handler()}}
 	e.settleEach(x, func(_ int32, w *waiter) (verdictOf, bool) {
 		if w.time < from || r.sock.hidden {
 			return unattributed(), w.why == forAnswer

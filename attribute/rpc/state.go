@@ -37,6 +37,8 @@ type request struct {
 	uploads bool
 	// tied says that a request was written upstream for it.
 	tied bool
+	// alone says that its reader, an event loop, never had another one beside it.
+	alone bool
 
 	prevSock, nextSock *request
 	prevOpen, nextOpen *request
@@ -86,8 +88,9 @@ type socket struct {
 	n           int
 	// known says that a request of it was seen, and nothing got lost since.
 	known bool
-	// glue is the beginning of a head that was read in parts.
-	glue []byte
+	// glue is the beginning of a head that was read in parts, and glueTime when.
+	glue     []byte
+	glueTime uint64
 	// body is what is to come of the body of the last request: bytes, or
 	// unknownLength.
 	body    int64
@@ -103,8 +106,12 @@ type socket struct {
 	tieHandler *handler
 	tieCertain bool
 	waiting    int // requests written and not answered
+	about      ref // whose answer is being read
 
-	decoder Decoder
+	// decoder is nil on an HTTP/2 socket if it had to give way.
+	decoder       Decoder
+	decoderMemory int
+	decoders      links[socket] // by recency
 	// unwritten says that nothing was seen written to an HTTP/2 socket yet.
 	unwritten bool
 }
@@ -129,12 +136,16 @@ type executor struct {
 	// resumed if that read was of an upstream answer, certain if the tie was.
 	run              ref
 	resumed, certain bool
+	// from is the socket that resumed it.
+	from uint64
 	// waited says that it is known to call epoll_wait(2).
 	waited bool
 	// runs and strays count how requests of an event loop are answered: in the
 	// run of their own, or out of the blue. stray is when that last happened.
 	runs, strays uint32
 	stray        uint64
+
+	quiet quiet
 
 	// bound is since when it may have worked on what it answers next.
 	bound uint64
@@ -155,6 +166,8 @@ type process struct {
 	// same and handoff are when a request was last answered by who read it, and
 	// by somebody else; 0 for never.
 	same, handoff uint64
+	// routed says that its memory tells what its framework matched.
+	routed bool
 }
 
 // handsOff reports whether requests of the process change hands these days.
@@ -164,52 +177,6 @@ func (p *process) handsOff(now uint64) bool {
 
 // keeps reports whether who reads a request of the process answers it.
 func (p *process) keeps(now uint64) bool { return p.same != 0 && !p.handsOff(now) }
-
-// links make a list of elements by recency.
-type links[T any] struct{ newer, older *T }
-
-// recency is a list, the most recently used first. link says where the links of
-// an element are.
-type recency[T any] struct {
-	newest, oldest *T
-	n              int
-	link           func(*T) *links[T]
-}
-
-func (l *recency[T]) push(t *T) {
-	k := l.link(t)
-	k.newer, k.older = nil, l.newest
-	if l.newest != nil {
-		l.link(l.newest).newer = t
-	} else {
-		l.oldest = t
-	}
-	l.newest = t
-	l.n++
-}
-
-func (l *recency[T]) remove(t *T) {
-	k := l.link(t)
-	if k.newer != nil {
-		l.link(k.newer).older = k.older
-	} else {
-		l.newest = k.older
-	}
-	if k.older != nil {
-		l.link(k.older).newer = k.newer
-	} else {
-		l.oldest = k.newer
-	}
-	*k = links[T]{}
-	l.n--
-}
-
-func (l *recency[T]) touch(t *T) {
-	if l.newest != t {
-		l.remove(t)
-		l.push(t)
-	}
-}
 
 // socket finds a socket, or makes one.
 func (e *Engine) socket(id uint64) *socket {
@@ -234,6 +201,7 @@ func (e *Engine) socket(id uint64) *socket {
 // forgetSocket ends what is open on a socket, and forgets it.
 func (e *Engine) forgetSocket(s *socket, by counter) {
 	e.endAll(s, by)
+	e.dropDecoder(s)
 	e.socketList.remove(s)
 	delete(e.sockets, s.id)
 	if len(e.freeSockets) < maxFree {
@@ -256,6 +224,7 @@ func (e *Engine) executor(pid, tid uint32, x sample.Executor) *executor {
 		return nil
 	}
 	if found := e.executors[key]; found != nil {
+		found.quiet.heard(e.now)
 		e.executorList.touch(found)
 		return found
 	}
@@ -326,7 +295,6 @@ func (e *Engine) admit(s *socket, x *executor, p *process, h *handler) *request 
 	e.serial++
 	*r = request{serial: e.serial, h: h, proc: p, sock: s, reader: x, time: e.now, prevSock: s.last}
 	e.requests++
-	h.requests.Inc()
 	if s.last != nil {
 		s.last.nextSock = r
 	} else {
@@ -336,6 +304,7 @@ func (e *Engine) admit(s *socket, x *executor, p *process, h *handler) *request 
 	s.n++
 	s.known = true
 	if x != nil {
+		r.alone = e.opens(x, s)
 		r.open, r.prevOpen = true, x.last
 		if x.last != nil {
 			x.last.nextOpen = r
@@ -359,7 +328,7 @@ func (e *Engine) oldestRequest() *request {
 }
 
 // shut takes a request from the open ones of its reader.
-func (r *request) shut() {
+func (r *request) shut(now uint64) {
 	if !r.open {
 		return
 	}
@@ -376,11 +345,14 @@ func (r *request) shut() {
 	}
 	r.open, r.prevOpen, r.nextOpen = false, nil, nil
 	x.open--
+	x.closes(r, now)
 }
 
-// free forgets a request. Samples that wait for it must be settled before.
+// free counts a request, now that nothing more can be learned of it, and forgets
+// it. Samples that wait for it must be settled before.
 func (e *Engine) free(r *request) {
-	r.shut()
+	r.handler().requests.Inc()
+	r.shut(e.now)
 	s := r.sock
 	if r.prevSock != nil {
 		r.prevSock.nextSock = r.nextSock

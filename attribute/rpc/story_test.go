@@ -13,6 +13,7 @@ import (
 
 	"github.com/fleetprof/fleetprof/sample"
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 )
 
 // A story is told line by line, a millisecond each:
@@ -24,7 +25,9 @@ import (
 //	T1 write 5 GET /a           it writes a request
 //	T1 sample exact GET /a      a tick there, and what must be said of it in the end
 //	T1 wait                     its turn ends
+//	T1 late unattributed        a tick that happened before the line above
 //	decided                     no sample waits
+//	counted GET /a 1            so many requests of a handler are over
 //
 // Who: T1 a thread whose sockets block, L1 one with an event loop, G1 a
 // goroutine, G2<1 one that goroutine 1 started, U1 unknown, R1 the runtime.
@@ -107,6 +110,12 @@ func (s *story) line(line string) {
 			s.t.Errorf("%s: %d samples wait", line, n)
 		}
 		return
+	case "counted":
+		name, want := strings.Join(words[1:len(words)-1], " "), words[len(words)-1]
+		if got := s.counted(name); strconv.Itoa(got) != want {
+			s.t.Errorf("%s: %d are", line, got)
+		}
+		return
 	case "watched":
 		if !s.watched[number1(s.t, words[1])] {
 			s.t.Errorf("%s: it is not", line)
@@ -114,7 +123,11 @@ func (s *story) line(line string) {
 		return
 	}
 	pid, tid, x, loop := who(s.t, words[0])
-	if words[1] == "sample" {
+	if words[1] == "sample" || words[1] == "late" {
+		if words[1] == "late" {
+			s.now -= uint64(1500 * time.Microsecond)
+			defer func() { s.now += uint64(1500 * time.Microsecond) }()
+		}
 		s.sample(line, &sample.Sample{Process: sample.Process{PID: pid}, TID: tid, Executor: x}, strings.Join(words[2:], " "))
 		return
 	}
@@ -134,6 +147,18 @@ func (s *story) line(line string) {
 	for i := range a.Data {
 		a.Data[i] = 'x' // it is not kept
 	}
+}
+
+// counted is how many requests of a handler are over.
+func (s *story) counted(name string) (n int) {
+	for _, of := range s.engine.handlers.services {
+		for _, h := range of.handlers {
+			if said(h.labels) == name {
+				n += int(testutil.ToFloat64(h.requests))
+			}
+		}
+	}
+	return n
 }
 
 // sample gives the engine one; want is such as "exact GET /a", "inferred GET /a

@@ -16,6 +16,8 @@ type Decoder interface {
 	Feed(dir http2.Direction, data []byte, total int64, emit func(http2.Event))
 	// Lost says that calls of a direction were missed.
 	Lost(dir http2.Direction, emit func(http2.Event))
+	// Bytes is about how much memory it holds.
+	Bytes() int
 	// Over reports whether nothing more will come of the connection.
 	Over() bool
 }
@@ -63,6 +65,9 @@ func isSettings(b []byte) bool { return len(b) >= 9 && b[3] == 4 && b[4] == 0 }
 
 // frames takes bytes of an HTTP/2 connection.
 func (e *Engine) frames(s *socket, a *sample.Activity) {
+	if s.decoder == nil { // it had to give way
+		s.decoder, s.unwritten = e.options.NewDecoder(Joined), false
+	}
 	x := e.executor(a.PID, a.TID, a.Executor)
 	dir := http2.Read
 	if a.Kind == sample.Write {
@@ -74,6 +79,7 @@ func (e *Engine) frames(s *socket, a *sample.Activity) {
 		s.unwritten = false
 	}
 	s.decoder.Feed(dir, a.Data, a.Bytes, e.emit)
+	e.weigh(s)
 	opened := 0
 	for i := range e.events {
 		if e.event(s, x, a, &e.events[i]) {
@@ -85,13 +91,43 @@ func (e *Engine) frames(s *socket, a *sample.Activity) {
 	switch {
 	case s.decoder.Over():
 		e.endAll(s, e.metrics.void)
-		s.proto, s.decoder = noProtocol, nil
+		s.proto = noProtocol
+		e.dropDecoder(s)
 		e.watch(s, false)
 	case dir != http2.Read || !isLoop(x, a):
 	case opened == 1 && s.last != nil && s.last.reader == x:
 		e.beginRun(x, s.last, false, true)
 	default:
 		e.endRun(x)
+	}
+}
+
+// weigh keeps what all decoders hold within its bound: those of the connections
+// that were not heard of for the longest time begin anew, in the middle.
+func (e *Engine) weigh(s *socket) {
+	now := s.decoder.Bytes() + decoderBytes
+	e.decoderMemory += now - s.decoderMemory
+	if s.decoderMemory == 0 {
+		e.decoderList.push(s)
+	} else {
+		e.decoderList.touch(s)
+	}
+	s.decoderMemory = now
+	for e.decoderMemory > maxDecoderMemory && e.decoderList.n > 1 {
+		old := e.decoderList.oldest
+		e.metrics.decodersDropped.Inc()
+		e.endAll(old, e.metrics.void)
+		e.dropDecoder(old)
+	}
+}
+
+// dropDecoder forgets what a socket's decoder knows. If more comes, it begins anew.
+func (e *Engine) dropDecoder(s *socket) {
+	s.decoder = nil
+	if s.decoderMemory != 0 {
+		e.decoderMemory -= s.decoderMemory
+		s.decoderMemory = 0
+		e.decoderList.remove(s)
 	}
 }
 

@@ -136,6 +136,48 @@ func TestGap(t *testing.T) {
 	s.check()
 }
 
+// Decoders that hold too much together begin anew, those of idle connections first.
+func TestDecodersAreBounded(t *testing.T) {
+	s := newStory(t)
+	made := make(map[Start]int)
+	s.engine.options.NewDecoder = func(how Start) Decoder {
+		made[how]++
+		return heavy{}
+	}
+	const fit = maxDecoderMemory / (heavyBytes + decoderBytes)
+	for i := range fit + 2 {
+		s.line(fmt.Sprintf("T%d read %d %q", i, i, preface))
+	}
+	if n := s.engine.decoderList.n; n != fit || s.engine.decoderMemory > maxDecoderMemory {
+		t.Errorf("%d decoders hold %d bytes, want %d of them", n, s.engine.decoderMemory, fit)
+	}
+	s.line(`T0 read 0 "more"`)
+	s.line(fmt.Sprintf(`T9 read %d "more"`, fit+1))
+	if made[Fresh] != fit+2 || made[Joined] != 1 {
+		t.Errorf("made %v", made)
+	}
+	for i := range fit + 2 {
+		s.line(fmt.Sprintf("T0 close %d", i))
+	}
+	if s.engine.decoderMemory != 0 || s.engine.decoderList.n != 0 {
+		t.Errorf("%d bytes are left", s.engine.decoderMemory)
+	}
+	s.check()
+}
+
+const heavyBytes = 1 << 20
+
+// heavy is a decoder of one that has sent much.
+type heavy struct{}
+
+func (heavy) Feed(http2.Direction, []byte, int64, func(http2.Event)) {}
+
+func (heavy) Bytes() int { return heavyBytes }
+
+func (heavy) Lost(http2.Direction, func(http2.Event)) {}
+
+func (heavy) Over() bool { return false }
+
 // script is a decoder that tells what it was told to, a part for each call.
 type script [][]http2.Event
 
@@ -147,5 +189,7 @@ func (s *script) Feed(_ http2.Direction, _ []byte, _ int64, emit func(http2.Even
 }
 
 func (s *script) Lost(http2.Direction, func(http2.Event)) {}
+
+func (s *script) Bytes() int { return 0 }
 
 func (s *script) Over() bool { return false }

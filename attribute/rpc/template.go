@@ -6,7 +6,7 @@ import "bytes"
 
 // What a url_template is made of. A path keeps the segments that are the same
 // for many requests; what varies becomes a placeholder, so that neither ids nor
-// secrets leave the host. See the package documentation for the rules.
+// secrets leave the host. See docs/requests.md for the rules.
 const (
 	maxSegments = 8
 	maxTemplate = 120 // bytes

@@ -2,7 +2,11 @@
 
 package rpc
 
-import "github.com/fleetprof/fleetprof/sample"
+import (
+	"time"
+
+	"github.com/fleetprof/fleetprof/sample"
+)
 
 // upstreamRequest takes what was written to a socket that may be a client's. A
 // request there belongs to the one that the event loop is busy with, and the
@@ -53,8 +57,15 @@ func (e *Engine) untied(x *executor, h *head) *request {
 
 // upstreamAnswer takes what was read from a client's socket.
 func (e *Engine) upstreamAnswer(s *socket, a *sample.Activity) {
+	if s.watched {
+		e.followed()
+	}
 	answer, ok := parseResponse(a.Data)
-	if !ok || answer.status < 200 {
+	if !ok {
+		e.upstreamBody(s, a)
+		return
+	}
+	if answer.status < 200 {
 		return
 	}
 	x := e.executor(a.PID, a.TID, a.Executor)
@@ -62,14 +73,71 @@ func (e *Engine) upstreamAnswer(s *socket, a *sample.Activity) {
 	if r == nil && x != nil && s.tie.serial != 0 && !s.tieCertain {
 		r = x.alike(s.tieHandler)
 	}
-	s.tie, s.tieHandler = ref{}, nil
+	s.tie, s.tieHandler, s.about = ref{}, nil, ref{}
 	s.waiting = max(s.waiting-1, 0)
 	switch {
 	case x == nil || x.key.kind != sample.Thread:
 	case r != nil && r.reader == x && r.loop:
+		s.about = r.ref()
 		e.beginRun(x, r, true, s.tieCertain)
+		x.from = s.id
 	default:
 		e.endRun(x)
+	}
+}
+
+// upstreamBody takes more of an answer. It is reported on sockets that are followed.
+func (e *Engine) upstreamBody(s *socket, a *sample.Activity) {
+	x := e.executor(a.PID, a.TID, a.Executor)
+	if x == nil || x.key.kind != sample.Thread {
+		return
+	}
+	switch r := s.about.get(); {
+	case r == nil || r.reader != x:
+		e.endRun(x)
+	case r != x.run.get():
+		e.beginRun(x, r, true, s.tieCertain)
+		x.from = s.id
+	}
+}
+
+// follow asks for all of an upstream answer that did not come in one turn of the
+// loop: the rest of it leads back to its request, too.
+func (e *Engine) follow(x *executor) {
+	s := e.sockets[x.from]
+	if x.run.get() != nil && x.resumed && s != nil && s.role == client && e.now >= e.follows.pause {
+		e.watch(s, true)
+	}
+}
+
+// follows bounds what following costs.
+type follows struct {
+	since, pause uint64
+	reads        int
+}
+
+const (
+	// maxFollowed is how many reads a second may be reported of sockets that are
+	// followed: at 4,096 bytes each, 16 MiB.
+	maxFollowed = 4096
+	// followPause is for how long nothing is followed after more.
+	followPause = time.Minute
+)
+
+// followed takes a read of a socket that is followed.
+func (e *Engine) followed() {
+	f := &e.follows
+	if e.now-f.since > uint64(time.Second) {
+		f.since, f.reads = e.now, 0
+	}
+	if f.reads++; f.reads <= maxFollowed {
+		return
+	}
+	f.pause = e.now + uint64(followPause)
+	for s := e.socketList.newest; s != nil; s = s.links.older {
+		if s.role == client {
+			e.watch(s, false)
+		}
 	}
 }
 

@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Tiny is a server on net/http whose handler does next to nothing: `tiny ADDRESS`.
+package main
+
+import (
+	"io"
+	"log"
+	"net/http"
+	"os"
+)
+
+func main() {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /items/{id}", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "ok") })
+	log.Fatal(http.ListenAndServe(os.Args[1], mux))
+}

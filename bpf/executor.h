@@ -100,10 +100,22 @@ static __always_inline void find_goroutine(struct task_struct *task, const struc
 		who->executor = EXECUTOR_GOROUTINE;
 }
 
+/* The goroutine that has made a system call: it executes on its own stack, so g is
+ * its own. */
+static __always_inline void find_caller(struct task_struct *task, const struct layout *l, __u64 g_register,
+					struct who *who)
+{
+	who->g = thread_g(task, l, g_register);
+	who->goroutine = who->g ? field(who->g, l->goid) : 0;
+	if (who->goroutine) /* else g0, in C */
+		who->executor = EXECUTOR_GOROUTINE;
+}
+
 /* Says who executes, given the address space and the register that Go keeps g in;
- * EXECUTOR_UNKNOWN if that is not known. */
+ * EXECUTOR_UNKNOWN if that is not known. in_call says that it is in a system call
+ * that is only made on a goroutine's own stack; its parent is then not told. */
 static __always_inline void find_executor(struct task_struct *task, __u32 tgid, __u64 mm, __u64 exec_id,
-					  __u64 g_register, struct who *who)
+					  __u64 g_register, bool in_call, struct who *who)
 {
 	struct program *p = bpf_map_lookup_elem(&programs, &tgid);
 	struct layout *l;
@@ -118,7 +130,8 @@ static __always_inline void find_executor(struct task_struct *task, __u32 tgid, 
 		who->bias = p->bias;
 		l = bpf_map_lookup_elem(&layouts, &who->layout);
 		if (l && l->generation == p->generation)
-			find_goroutine(task, l, g_register, who);
+			in_call ? find_caller(task, l, g_register, who) :
+				  find_goroutine(task, l, g_register, who);
 	}
 }
 

@@ -270,7 +270,7 @@ static __always_inline void find_current(struct task_struct *task, __u64 mm, __u
 #if defined(__TARGET_ARCH_arm64)
 	g = READ(pt_regs, user_registers(task), regs[REGISTER_G]);
 #endif
-	find_executor(task, bpf_get_current_pid_tgid() >> 32, mm, exec_id, g, who);
+	find_executor(task, bpf_get_current_pid_tgid() >> 32, mm, exec_id, g, true, who);
 }
 
 /* Remembers the goroutine if it is one that serves requests. */

@@ -474,7 +474,8 @@ static __always_inline void note_executor(struct scratch *s)
 {
 	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
 
-	find_executor(task, s->tick.tgid, s->tick.mm, s->tick.exec_id, s->registers.r[REGISTER_G], &s->who);
+	find_executor(task, s->tick.tgid, s->tick.mm, s->tick.exec_id, s->registers.r[REGISTER_G], false,
+		      &s->who);
 	s->tick.executor = s->who.executor;
 	s->tick.goroutine = s->who.goroutine;
 	s->tick.parent = s->who.parent;

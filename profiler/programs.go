@@ -31,8 +31,8 @@ type programs struct {
 	byObject map[*sample.Object]*executable
 	byPID    map[uint32]*executable
 	numbers  [bpf.Layouts]*executable // whose layout it is
-	next     int                         // of the numbers
-	count    uint32                      // of layouts, ever
+	next     int                      // of the numbers
+	count    uint32                   // of layouts, ever
 
 	wanted chan *sample.Object
 	read   chan *readProgram

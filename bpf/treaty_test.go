@@ -150,6 +150,33 @@ func loadOrSkip(t *testing.T) *Sampler {
 	return s
 }
 
+// What sees requests must load on every kernel, by system calls on all, and by
+// sockets' own tracepoints from 6.3 on.
+func TestVerifierAcceptsRequests(t *testing.T) {
+	s := loadOrSkip(t)
+	for name, direct := range map[string]bool{"sockets": true, "calls": false} {
+		t.Run(name, func(t *testing.T) {
+			if direct && !hasSocketTracepoints() {
+				if kernelVersion(t) >= 6_03 {
+					t.Fatal("no tracepoints of sockets")
+				}
+				t.Skip("no tracepoints of sockets before Linux 6.3")
+			}
+			r, err := loadRequests(s, 1<<20, direct)
+			needsRights(t, err)
+			if err := r.Attach(); err != nil {
+				t.Error(err)
+			}
+			if err := r.AttachTurns(); err != nil {
+				t.Error(err)
+			}
+			if err := errors.Join(r.Close(), r.Close()); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
 // The chain of tail calls must load on every kernel, the loop from 5.17 on. The
 // log is the verifier's own count of what it did: "processed 34778 insns (limit
 // 1000000) …".

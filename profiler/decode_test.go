@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"reflect"
+	"strings"
 	"testing"
 
 	"github.com/fleetprof/fleetprof/bpf"
@@ -180,4 +181,52 @@ func FuzzDecode(f *testing.F) {
 			t.Errorf("%d frames from %d bytes", len(got.Kernel)+len(got.User), len(last))
 		}
 	})
+}
+
+// A request comes before its tick, and only with it.
+func TestDecodeRequest(t *testing.T) {
+	long := strings.Repeat("/segment", 20)
+	var method [16]uint8
+	var path, route [128]uint8
+	copy(method[:], "GET")
+	copy(route[:], "GET /items/{id}")
+	copy(path[:], long)
+	r := bpf.Request{
+		Kind: bpf.RecordRequest, Request: bpf.RequestHTTP, Cpu: 1, TimeNs: 5, Goroutine: 7, Id: 9, Method: method, Path: path, Route: route,
+		MethodLength: 3, PathLength: uint32(len(long)), RouteLength: 15,
+	}
+	tickRecord := func(cpu uint32, time uint64) []byte {
+		h := bpf.Tick{Kind: bpf.RecordTick, Cpu: cpu, TimeNs: time, Executor: uint8(sample.Goroutine), Goroutine: 7, Parent: 3}
+		return encode(t, h)
+	}
+	for _, tt := range []struct {
+		name string
+		cpu  uint32
+		time uint64
+		want sample.Request
+	}{
+		{"its own", 1, 5, sample.Request{
+			Source: sample.SourceGoroutine, Goroutine: 7, ID: 9, Method: "GET", Route: "GET /items/{id}",
+			Path: strings.Repeat("/segment", 15) + "/", // the last part of what came is a part only
+		}},
+		{"another CPU's", 2, 5, sample.Request{}},
+		{"an earlier one", 1, 6, sample.Request{}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			d := newDecoder()
+			if _, ok, err := d.decode(encode(t, r)); ok || err != nil {
+				t.Fatal(ok, err)
+			}
+			got, ok, err := d.decode(tickRecord(tt.cpu, tt.time))
+			if !ok || err != nil {
+				t.Fatal(ok, err)
+			}
+			if got.Request != tt.want {
+				t.Errorf("got %+v, want %+v", got.Request, tt.want)
+			}
+			if want := (sample.Executor{Kind: sample.Goroutine, Goroutine: 7, Parent: 3}); got.Executor != want {
+				t.Errorf("executor %+v, want %+v", got.Executor, want)
+			}
+		})
+	}
 }

@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package profiler
+
+import (
+	"io"
+	"log/slog"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/fleetprof/fleetprof/bpf"
+	"github.com/fleetprof/fleetprof/sample"
+)
+
+// fakePrograms is the kernel side's table of programs and layouts.
+type fakePrograms struct {
+	kernelPrograms
+	layouts map[uint32]bpf.Layout
+}
+
+func (k *fakePrograms) SetLayout(number uint32, l bpf.Layout) error {
+	k.layouts[number] = l
+	return nil
+}
+
+// probeCount counts probes that are attached.
+type probeCount int
+
+type closeFunc func()
+
+func (f closeFunc) Close() error { f(); return nil }
+
+func newTestPrograms(t *testing.T) (*programs, *fakePrograms, *probeCount) {
+	t.Helper()
+	k := &fakePrograms{make(kernelPrograms), make(map[uint32]bpf.Layout)}
+	p := newPrograms(k, func(o *sample.Object) (*image, error) {
+		f, err := os.Open(o.Path)
+		if err != nil {
+			return nil, err
+		}
+		info, err := f.Stat()
+		if err != nil {
+			return nil, err
+		}
+		return &image{f, f, info.Size()}, nil
+	}, slog.New(slog.NewTextHandler(t.Output(), nil)))
+	attached := new(probeCount)
+	p.probe = func(*os.File, uint64) (io.Closer, error) {
+		*attached++
+		return closeFunc(func() { *attached-- }), nil
+	}
+	return p, k, attached
+}
+
+// running is a process that executes a file.
+func running(path, executable string) *process {
+	return &process{
+		executable: executable, named: true,
+		regions: regions{{start: 0x400000, limit: 0x500000, object: &sample.Object{Path: path}}},
+	}
+}
+
+// settle meets a process until its program has been read.
+func (p *programs) settle(t *testing.T, pid uint32, proc *process, space addressSpace) {
+	t.Helper()
+	wanted := false
+	p.meet(pid, proc, space, func(*region) { wanted = true })
+	if !wanted {
+		t.Fatal("the program was not asked for")
+	}
+	deadline := time.After(30 * time.Second)
+	select {
+	case r := <-p.read:
+		p.take(r)
+	case <-deadline:
+		t.Fatal("the program was not read")
+	}
+	p.meet(pid, proc, space, func(*region) { t.Error("the program was asked for again") })
+}
+
+func TestProgramsOfThreadsAndGoroutines(t *testing.T) {
+	p, k, attached := newTestPrograms(t)
+	p.start(t.Context())
+	defer p.close()
+	space := addressSpace{1, 1}
+	shell := running("/bin/sh", "sh")
+	p.settle(t, 10, shell, space)
+	if got := k.kernelPrograms[10]; got.Executor != bpf.ExecutorThread || got.Mm != 1 || got.ExecId != 1 {
+		t.Errorf("a shell is %+v, want threads", got)
+	}
+	binary, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ours := running(binary, "profiler.test")
+	p.settle(t, 11, ours, space)
+	got := k.kernelPrograms[11]
+	if layout := k.layouts[got.Layout]; got.Executor != bpf.ExecutorGoroutine || layout.Generation != got.Generation || layout.Goid <= 0 {
+		t.Errorf("a Go program is %+v with layout %+v", got, layout)
+	}
+	// The next process that runs it is known at once.
+	p.meet(12, &process{executable: ours.executable, named: true, regions: ours.regions}, space, func(*region) {})
+	if k.kernelPrograms[12] != got {
+		t.Errorf("the second process is %+v, the first %+v", k.kernelPrograms[12], got)
+	}
+	// A process that runs something else since must be told anew.
+	delete(k.kernelPrograms, 11)
+	p.meet(11, ours, space, func(*region) {})
+	if _, told := k.kernelPrograms[11]; told {
+		t.Error("a process was told twice")
+	}
+	p.meet(11, ours, addressSpace{2, 2}, func(*region) {})
+	if k.kernelPrograms[11].Mm != 2 {
+		t.Error("a new address space was not told")
+	}
+	if *attached != 0 {
+		t.Errorf("%d probes in programs that serve no calls", *attached)
+	}
+}
+
+// A number that another program has taken is given anew.
+func TestProgramsShareNumbers(t *testing.T) {
+	p, k, _ := newTestPrograms(t)
+	first, space := running("/a", "a"), addressSpace{1, 1}
+	known := func(proc *process) {
+		p.byObject[proc.regions[0].object] = &executable{asked: true, executor: bpf.ExecutorGoroutine, layout: new(bpf.Layout)}
+	}
+	known(first)
+	p.meet(1, first, space, func(*region) {})
+	was := k.kernelPrograms[1]
+	for i := range bpf.Layouts {
+		other := running("/b", "b")
+		known(other)
+		p.meet(uint32(100+i), other, space, func(*region) {})
+	}
+	if k.layouts[was.Layout].Generation == was.Generation {
+		t.Fatal("the number was not taken")
+	}
+	p.meet(1, first, space, func(*region) {})
+	if now := k.kernelPrograms[1]; k.layouts[now.Layout].Generation != now.Generation || now == was {
+		t.Errorf("the first program has %+v, and the layout there is of %d", now, k.layouts[now.Layout].Generation)
+	}
+}
+
+// Probes stay as long as one process runs the program, whatever it is asked meanwhile.
+func TestProgramsProbesStayWhileUsed(t *testing.T) {
+	p, _, attached := newTestPrograms(t)
+	proc, space := running("/a", "a"), addressSpace{1, 1}
+	*attached = 1
+	e := &executable{
+		asked: true, executor: bpf.ExecutorGoroutine, layout: new(bpf.Layout),
+		probes: []io.Closer{closeFunc(func() { *attached-- })},
+	}
+	p.byObject[proc.regions[0].object] = e
+	for range 3 {
+		p.meet(1, proc, space, func(*region) {})
+		proc.programmed = addressSpace{} // as after a loss of events
+	}
+	other := &process{executable: "a", named: true, regions: proc.regions}
+	p.meet(3, other, space, func(*region) {})
+	p.ended(1)
+	if *attached != 1 {
+		t.Fatal("the probe has gone with one of two processes")
+	}
+	p.ended(3)
+	if *attached != 0 || e.asked {
+		t.Errorf("%d probes are left, asked for: %v", *attached, e.asked)
+	}
+	p.ended(3)
+}

@@ -223,7 +223,7 @@ func (p *Profiler) Run(ctx context.Context) error {
 		return err
 	}
 	p.programs.start(context.WithoutCancel(ctx))
-	defer p.programs.close()
+	defer p.programs.stop()
 	p.tables.start(context.WithoutCancel(ctx))
 	defer p.tables.close()
 	p.polled.Store(int64(monotonic()))
@@ -416,13 +416,18 @@ func (p *Profiler) before(time uint64) {
 // meet sees to it that it will be known who executes in a process that serves requests.
 func (p *Profiler) meet(a *activity) {
 	if proc := p.processes.byPID[a.PID]; proc != nil {
-		p.executes(a.PID, a.TID, proc, a.space)
+		p.executes(a.PID, a.TID, proc, a.space, a.Kind == sample.Read)
 	}
 }
 
-// executes sees to it that the kernel side knows who executes in a process.
-func (p *Profiler) executes(pid, tid uint32, proc *process, space addressSpace) {
-	p.programs.meet(pid, proc, space, func(r *region) { p.files.hold(r, tid, proc.parent) })
+// executes sees to it that the kernel side knows who executes in a process. serves says
+// that it was seen to serve requests.
+func (p *Profiler) executes(pid, tid uint32, proc *process, space addressSpace, serves bool) {
+	want := func(r *region) { p.files.hold(r, tid, proc.parent) }
+	p.programs.meet(pid, proc, space, want)
+	if serves {
+		p.programs.serves(pid, proc, want)
+	}
 }
 
 func (p *Profiler) apply(e event) {
@@ -453,7 +458,7 @@ func (p *Profiler) take(t *tick) {
 	}
 	proc := p.processes.lookup(&t.Raw)
 	if proc != nil {
-		p.executes(t.PID, t.TID, proc, t.space)
+		p.executes(t.PID, t.TID, proc, t.space, t.Request.Source != "")
 	}
 	switch {
 	case proc == nil && t.late != nil:

@@ -34,7 +34,7 @@ type programs struct {
 	next     int                      // of the numbers
 	count    uint32                   // of layouts, ever
 
-	wanted chan *sample.Object
+	wanted chan *readProgram
 	read   chan *readProgram
 	cancel context.CancelFunc
 	reader sync.WaitGroup
@@ -57,14 +57,19 @@ type executable struct {
 	generation uint32
 	placed     bool
 	segments   []objfile.Segment
-	probes     []io.Closer
+	// offsets is where probes go into the file, once a process was seen to serve
+	// requests; probing says that they are wanted, or there.
+	offsets []uint64
+	probing bool
+	probes  []io.Closer
 	// users is how many processes the kernel side knows to run it.
 	users int
 }
 
-// readProgram is what came of reading one.
+// readProgram is a program to be read, or probed if attach is set, and what came of it.
 type readProgram struct {
 	object *sample.Object
+	attach bool
 	executable
 	err error
 }
@@ -81,7 +86,7 @@ func newPrograms(kernel programMap, open func(*sample.Object) (*image, error), l
 		kernel: kernel, open: open, log: log,
 		byObject: make(map[*sample.Object]*executable),
 		byPID:    make(map[uint32]*executable),
-		wanted:   make(chan *sample.Object, maxProgramsWanted),
+		wanted:   make(chan *readProgram, maxProgramsWanted),
 		read:     make(chan *readProgram, maxProgramsWanted),
 		cancel:   func() {},
 	}
@@ -95,9 +100,12 @@ func (p *programs) start(ctx context.Context) {
 			select {
 			case <-ctx.Done():
 				return
-			case o := <-p.wanted:
-				r := &readProgram{object: o}
-				r.err = p.fill(ctx, r)
+			case r := <-p.wanted:
+				if r.attach {
+					r.err = p.attach(r)
+				} else {
+					r.err = p.fill(ctx, r)
+				}
 				select {
 				case <-ctx.Done():
 					return
@@ -108,14 +116,21 @@ func (p *programs) start(ctx context.Context) {
 	})
 }
 
-// close is idempotent.
-func (p *programs) close() {
+// stop ends reading. It is idempotent.
+func (p *programs) stop() {
 	p.cancel()
 	p.reader.Wait()
+}
+
+// close takes out all probes, side by side: the kernel waits for each. It is idempotent.
+func (p *programs) close() {
+	p.stop()
 	p.poll()
+	var closing sync.WaitGroup
 	for _, e := range p.byObject {
-		e.unprobe()
+		closing.Go(e.unprobe)
 	}
+	closing.Wait()
 }
 
 // fill reads the program.
@@ -143,32 +158,61 @@ func (p *programs) fill(ctx context.Context, r *readProgram) error {
 	r.executor = bpf.ExecutorGoroutine
 	r.segments = f.Segments
 	r.layout = layoutOf(layout)
-	if stored, ok := file.ReaderAt.(*os.File); ok && p.probe != nil {
-		r.probes, err = p.attach(stored, f.Segments, layout.Served)
-	}
-	return err
+	r.offsets = probeOffsets(f.Segments, layout.Served)
+	return nil
 }
 
-// attach places the probes of goroutines that serve one request each. Those that
+// probeOffsets lists where the goroutines begin that serve one request each. Those that
 // serve a connection are known when they read from it.
-func (p *programs) attach(file *os.File, segments []objfile.Segment, all []goruntime.Served) (probes []io.Closer, err error) {
+func probeOffsets(segments []objfile.Segment, all []goruntime.Served) (offsets []uint64) {
 	for _, s := range all {
 		if s.Kind == goruntime.HTTP1 || s.Probe == 0 {
 			continue
 		}
 		for _, segment := range segments {
-			if segment.Flags&elf.PF_X == 0 || s.Probe < segment.Address || s.Probe-segment.Address >= segment.FileSize {
-				continue
+			if segment.Flags&elf.PF_X != 0 && s.Probe >= segment.Address && s.Probe-segment.Address < segment.FileSize {
+				offsets = append(offsets, s.Probe-segment.Address+segment.Offset)
 			}
-			probe, attachErr := p.probe(file, s.Probe-segment.Address+segment.Offset)
-			if attachErr != nil {
-				err = errors.Join(err, attachErr)
-				continue
-			}
-			probes = append(probes, probe)
 		}
 	}
-	return probes, err
+	return offsets
+}
+
+// attach places the probes of a program.
+func (p *programs) attach(r *readProgram) error {
+	file, err := p.open(r.object)
+	if err != nil {
+		return errors.Join(errNotOpened, err)
+	}
+	defer file.Close()
+	stored, ok := file.ReaderAt.(*os.File)
+	if !ok {
+		return errNotOpened
+	}
+	for _, offset := range r.offsets {
+		probe, err := p.probe(stored, offset)
+		if err != nil {
+			r.unprobe()
+			return err
+		}
+		r.probes = append(r.probes, probe)
+	}
+	return nil
+}
+
+// serves takes that a process serves requests: the program that it runs is probed, if
+// anything in it is to be. want is called for it to be opened.
+func (p *programs) serves(pid uint32, proc *process, want func(*region)) {
+	e, r := p.byPID[pid], proc.program()
+	if p.probe == nil || e == nil || e.probing || len(e.offsets) == 0 || r == nil {
+		return
+	}
+	want(r)
+	select {
+	case p.wanted <- &readProgram{object: r.object, attach: true, executable: executable{offsets: e.offsets}}:
+		e.probing = true
+	default:
+	}
 }
 
 // poll takes what has been read.
@@ -185,20 +229,27 @@ func (p *programs) poll() {
 
 func (p *programs) take(r *readProgram) {
 	e := p.byObject[r.object]
-	if e == nil {
+	switch {
+	case e == nil:
 		r.unprobe()
 		return
-	}
-	if errors.Is(r.err, errNotOpened) {
+	case r.err != nil && r.attach:
+		e.probing = !errors.Is(r.err, errNotOpened) // else the next sample may do
+	case r.attach && e.users == 0:
+		r.unprobe()
+		e.probing = false
+	case r.attach:
+		e.probes = r.probes
+	case errors.Is(r.err, errNotOpened):
 		e.asked = false // the next process that runs it may be alive
 		return
+	default:
+		r.asked, r.users = true, e.users
+		*e = r.executable
 	}
 	if r.err != nil {
 		p.log.Debug("executors of a program are not known in full", "path", r.object.Path, "error", r.err)
 	}
-	e.unprobe()
-	r.asked, r.users = true, e.users
-	*e = r.executable
 }
 
 // unprobe takes the probes out of a program.
@@ -206,7 +257,7 @@ func (e *executable) unprobe() {
 	for _, probe := range e.probes {
 		probe.Close() // nothing can be done about an error
 	}
-	e.probes = nil
+	e.probes, e.probing = nil, false
 }
 
 // executable is the mapping of the program that a process runs, nil if it is not known.
@@ -241,7 +292,7 @@ func (p *programs) meet(pid uint32, proc *process, space addressSpace, want func
 	if !e.asked {
 		want(r)
 		select {
-		case p.wanted <- r.object:
+		case p.wanted <- &readProgram{object: r.object}:
 			e.asked = true
 		default:
 		}
@@ -285,16 +336,16 @@ func (p *programs) forgetUnused() {
 }
 
 // leave takes that a process no longer runs its program. The probes of one that nobody
-// runs are taken out; whoever runs it next has it read again.
+// runs are taken out.
 func (p *programs) leave(pid uint32) {
 	e := p.byPID[pid]
 	if e == nil {
 		return
 	}
 	delete(p.byPID, pid)
-	if e.users--; e.users == 0 && len(e.probes) > 0 {
-		e.unprobe()
-		e.asked = false
+	if e.users--; e.users == 0 {
+		go (&executable{probes: e.probes}).unprobe() // the kernel takes its time
+		e.probes, e.probing = nil, false
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -25,7 +26,7 @@ func (k *fakePrograms) SetLayout(number uint32, l bpf.Layout) error {
 }
 
 // probeCount counts probes that are attached.
-type probeCount int
+type probeCount = atomic.Int32
 
 type closeFunc func()
 
@@ -47,8 +48,8 @@ func newTestPrograms(t *testing.T) (*programs, *fakePrograms, *probeCount) {
 	}, slog.New(slog.NewTextHandler(t.Output(), nil)))
 	attached := new(probeCount)
 	p.probe = func(*os.File, uint64) (io.Closer, error) {
-		*attached++
-		return closeFunc(func() { *attached-- }), nil
+		attached.Add(1)
+		return closeFunc(func() { attached.Add(-1) }), nil
 	}
 	return p, k, attached
 }
@@ -114,8 +115,8 @@ func TestProgramsOfThreadsAndGoroutines(t *testing.T) {
 	if k.kernelPrograms[11].Mm != 2 {
 		t.Error("a new address space was not told")
 	}
-	if *attached != 0 {
-		t.Errorf("%d probes in programs that serve no calls", *attached)
+	if n := attached.Load(); n != 0 {
+		t.Errorf("%d probes in programs that were not seen to serve", n)
 	}
 }
 
@@ -143,29 +144,46 @@ func TestProgramsShareNumbers(t *testing.T) {
 	}
 }
 
-// Probes stay as long as one process runs the program, whatever it is asked meanwhile.
+// Probes come when a program is seen to serve, and stay as long as one process runs it,
+// whatever it is asked meanwhile.
 func TestProgramsProbesStayWhileUsed(t *testing.T) {
 	p, _, attached := newTestPrograms(t)
-	proc, space := running("/a", "a"), addressSpace{1, 1}
-	*attached = 1
-	e := &executable{
-		asked: true, executor: bpf.ExecutorGoroutine, layout: new(bpf.Layout),
-		probes: []io.Closer{closeFunc(func() { *attached-- })},
+	p.start(t.Context())
+	defer p.close()
+	proc, space := running("/bin/sh", "sh"), addressSpace{1, 1}
+	none := func(*region) {}
+	p.byObject[proc.regions[0].object] = &executable{
+		asked: true, executor: bpf.ExecutorGoroutine, layout: new(bpf.Layout), offsets: []uint64{16, 32},
 	}
-	p.byObject[proc.regions[0].object] = e
 	for range 3 {
-		p.meet(1, proc, space, func(*region) {})
+		p.meet(1, proc, space, none)
+		p.serves(1, proc, none)
 		proc.programmed = addressSpace{} // as after a loss of events
 	}
-	other := &process{executable: "a", named: true, regions: proc.regions}
-	p.meet(3, other, space, func(*region) {})
+	p.take(<-p.read)
+	if n := attached.Load(); n != 2 || len(p.read) > 0 {
+		t.Fatalf("%d probes, want 2", n)
+	}
+	p.meet(3, &process{executable: "sh", named: true, regions: proc.regions}, space, none)
 	p.ended(1)
-	if *attached != 1 {
-		t.Fatal("the probe has gone with one of two processes")
+	if n := attached.Load(); n != 2 {
+		t.Fatal("probes have gone with one of two processes")
 	}
 	p.ended(3)
-	if *attached != 0 || e.asked {
-		t.Errorf("%d probes are left, asked for: %v", *attached, e.asked)
-	}
 	p.ended(3)
+	for deadline := time.Now().Add(10 * time.Second); attached.Load() != 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d probes are left", attached.Load())
+		}
+	}
+	p.meet(1, proc, space, none)
+	p.serves(1, proc, none)
+	p.take(<-p.read)
+	if n := attached.Load(); n != 2 {
+		t.Errorf("%d probes when it runs again, want 2", n)
+	}
+	p.close()
+	if n := attached.Load(); n != 0 {
+		t.Errorf("%d probes are left at the end", n)
+	}
 }

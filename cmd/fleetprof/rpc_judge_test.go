@@ -161,9 +161,17 @@ func (v *handlerVerdict) meaningful(t *testing.T) {
 	}
 }
 
+// briefSlack is what a brief load may lack in coverage: while a server is new to the
+// agent, and whenever a machine is too slow for 499 ticks a second, it is not known who
+// executed. Nothing is allowed to be wrong for it.
+const briefSlack = 0.07
+
 // meets checks a server's bar, over several loads.
 func (v *handlerVerdict) meets(t *testing.T, bar handlerBar) {
 	t.Helper()
+	if *handlerSeconds == 1 {
+		bar.coverage -= briefSlack
+	}
 	if got := v.coverage(); got < bar.coverage {
 		t.Errorf("%.2f %% of the samples in handlers are claimed rightly, want %g %%; all: %v, truly: %v", 100*got, 100*bar.coverage, v.parts, v.truly)
 	}

@@ -61,8 +61,8 @@ func newActivities(s *bpf.Sampler, ringBytes int) (_ *activities, err error) {
 	return a, nil
 }
 
-// poll reads what is in the ring, up to bound records. It returns how many
-// records did not keep the treaty.
+// poll reads what is in the ring. It returns how many records did not keep the
+// treaty.
 func (a *activities) poll() (bad int, err error) {
 	a.ring.SetDeadline(time.Unix(0, 1)) // do not wait
 	for {

@@ -160,6 +160,9 @@ func New(opts Options) (_ *Profiler, err error) {
 		p.programs.probe = p.activities.requests.Probe
 	}
 	p.kernel = newKernelCollector(p.sampler)
+	if p.activities != nil {
+		p.kernel.requests = p.activities.requests
+	}
 	opts.Registerer.MustRegister(p.kernel)
 	if p.ring, err = p.sampler.NewReader(); err != nil {
 		return nil, err

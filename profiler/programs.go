@@ -260,7 +260,7 @@ func (e *executable) unprobe() {
 	e.probes, e.probing = nil, false
 }
 
-// executable is the mapping of the program that a process runs, nil if it is not known.
+// program is the mapping of the program that a process runs, nil if it is not known.
 func (proc *process) program() *region {
 	for i := range proc.regions {
 		r := &proc.regions[i]

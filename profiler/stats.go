@@ -61,8 +61,10 @@ func newStats(reg prometheus.Registerer) *stats {
 // kernelCollector shows the kernel side's counters.
 type kernelCollector struct {
 	sampler *bpf.Sampler
-	desc    *prometheus.Desc
-	memory  *prometheus.Desc
+	// requests is nil if requests are not followed.
+	requests *bpf.Requests
+	desc     *prometheus.Desc
+	memory   *prometheus.Desc
 }
 
 func newKernelCollector(sampler *bpf.Sampler) *kernelCollector {
@@ -104,6 +106,14 @@ func (k *kernelCollector) Collect(ch chan<- prometheus.Metric) {
 	if err != nil {
 		ch <- prometheus.NewInvalidMetric(k.memory, err)
 		return
+	}
+	if k.requests != nil {
+		more, err := k.requests.MapBytes()
+		if err != nil {
+			ch <- prometheus.NewInvalidMetric(k.memory, err)
+			return
+		}
+		bytes += more
 	}
 	ch <- prometheus.MustNewConstMetric(k.memory, prometheus.GaugeValue, float64(bytes))
 }

@@ -207,7 +207,6 @@ struct activity {
 	__u64 socket;	/* inode number */
 	__u64 bytes;	/* that the call moved */
 	__u64 goroutine;
-	__u64 parent;
 	__u32 tgid;
 	__u32 tid;
 	__u64 lost; /* activities that found no room before this one */
@@ -215,7 +214,7 @@ struct activity {
 	__u64 exec_id;
 };
 
-_Static_assert(sizeof(struct activity) == 80, "struct activity is part of the treaty");
+_Static_assert(sizeof(struct activity) == 72, "struct activity is part of the treaty");
 
 /* Bytes captured: of a request's head, of a response's, and of anything on a
  * socket that user space watches. */

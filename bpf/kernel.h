@@ -80,19 +80,9 @@ struct sock {
 	__u16 sk_type;
 };
 
-#if defined(__TARGET_ARCH_x86)
 struct thread_struct {
-	unsigned long fsbase;
+	unsigned long fsbase; /* amd64 */
 };
-#else
-struct thread_uw {
-	unsigned long tp_value;
-};
-
-struct thread_struct {
-	struct thread_uw uw;
-};
-#endif
 
 struct task_struct {
 	unsigned int flags;

@@ -23,7 +23,7 @@ const enum activity_flag emit_activity_flag __attribute__((unused));
 const enum capture emit_capture __attribute__((unused));
 const struct activity emit_activity __attribute__((unused));
 
-/* Load-time constants, set by bpf.LoadRPC before the verifier sees the programs. */
+/* Load-time constants, set by bpf.LoadRequests before the verifier sees the programs. */
 
 /* Bytes of a kernel stack, for kernels before 5.15 that lack bpf_task_pt_regs(). */
 const volatile __u32 kernel_stack_bytes = 16384;
@@ -34,8 +34,8 @@ const volatile __u32 own_tgid = 0;
 /* Activities that found no room in the ring. */
 __u64 lost = 0;
 
-/* How many sockets user space watches. With none, calls that look like nothing
- * are done at once. */
+/* Not 0 once a socket is watched. Until then, transfers that look like nothing are
+ * done at once. */
 __u64 watching = 0;
 
 /* To user space. The loader sets the size from the memory budget. */
@@ -44,8 +44,8 @@ struct {
 	__uint(max_entries, 1 << 20);
 } activities SEC(".maps");
 
-/* Inode number of a socket → 1. User space writes it: everything on these is
- * sent. Of more than this many the least recently used are forgotten. */
+/* Inode number of a socket → 1. Everything on these is sent. Of more than this many
+ * the least recently used are forgotten. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 8192);
@@ -316,7 +316,6 @@ static __always_inline void begin(struct task_struct *task, struct activity *a, 
 	find_current(task, a->mm, a->exec_id, who);
 	a->executor = who->executor;
 	a->goroutine = who->goroutine;
-	a->parent = who->parent;
 }
 
 /* Hands a record over. User space polls. */
@@ -419,12 +418,12 @@ static __always_inline bool transfer_of(struct task_struct *task, __u64 bytes, s
 #if defined(__TARGET_ARCH_x86)
 	__u64 number = READ(pt_regs, saved, orig_ax);
 
-	if ((READ(pt_regs, saved, cs) & 0xffff) == USER32_CS)
+	if (is_compat(READ(pt_regs, saved, cs)))
 		return false;
 #else
 	__u64 number = (__u32)READ(pt_regs, saved, syscallno);
 
-	if (READ(pt_regs, saved, pstate) & PSR_MODE32_BIT)
+	if (is_compat(READ(pt_regs, saved, pstate)))
 		return false;
 #endif
 	read_call(saved, &call);

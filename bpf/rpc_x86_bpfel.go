@@ -25,7 +25,6 @@ type rpcActivity struct {
 	Socket    uint64
 	Bytes     uint64
 	Goroutine uint64
-	Parent    uint64
 	Tgid      uint32
 	Tid       uint32
 	Lost      uint64

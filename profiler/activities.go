@@ -101,7 +101,7 @@ func (a *activities) decode(record []byte) error {
 		Time:        h.TimeNs,
 		PID:         h.Tgid,
 		TID:         h.Tid,
-		Executor:    sample.Executor{Kind: sample.ExecutorKind(h.Executor), Goroutine: h.Goroutine, Parent: h.Parent},
+		Executor:    sample.Executor{Kind: sample.ExecutorKind(h.Executor), Goroutine: h.Goroutine},
 		Kind:        sample.ActivityKind(h.What),
 		Socket:      h.Socket,
 		Nonblocking: h.Flags&bpf.ActivityNonblocking != 0,

@@ -10,6 +10,7 @@ type Activity struct {
 	Time uint64
 	// PID and TID are those of Raw.
 	PID, TID uint32
+	// Executor is without its Parent.
 	Executor Executor
 	Kind     ActivityKind
 	// Socket is the inode number of the socket, the same in every process that

@@ -16,6 +16,7 @@
 #include "kernel.h"
 #include "executor.h"
 #include "regs.h"
+#include "task.h"
 
 /* Named so that bpf2go emits Go types and constants for them. */
 const enum activity_kind emit_activity_kind __attribute__((unused));
@@ -24,9 +25,6 @@ const enum capture emit_capture __attribute__((unused));
 const struct activity emit_activity __attribute__((unused));
 
 /* Load-time constants, set by bpf.LoadRequests before the verifier sees the programs. */
-
-/* Bytes of a kernel stack, for kernels before 5.15 that lack bpf_task_pt_regs(). */
-const volatile __u32 kernel_stack_bytes = 16384;
 
 /* The agent's own process, which is not looked at. */
 const volatile __u32 own_tgid = 0;
@@ -163,15 +161,7 @@ static __always_inline struct task_struct *current(void)
 	return (struct task_struct *)bpf_get_current_task();
 }
 
-/* The registers the task had when it left user mode. */
-static __always_inline struct pt_regs *user_registers(struct task_struct *task)
-{
-	if (bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_task_pt_regs))
-		return (struct pt_regs *)bpf_task_pt_regs(bpf_get_current_task_btf());
-	return READ(task_struct, task, stack) + kernel_stack_bytes - bpf_core_type_size(struct pt_regs);
-}
-
-/* Reads the arguments of the call under way from them. */
+/* Reads the arguments of the call under way from the registers. */
 static __always_inline void read_call(struct pt_regs *saved, struct call *call)
 {
 #if defined(__TARGET_ARCH_x86)

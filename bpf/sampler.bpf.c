@@ -21,6 +21,7 @@
 #include "executor.h"
 #include "request.h"
 #include "regs.h"
+#include "task.h"
 #include "walk.h"
 
 /* Named so that bpf2go emits Go types and constants for them. */
@@ -49,10 +50,6 @@ const struct process emit_process __attribute__((unused));
 /* The cgroup v1 controller that tells containers apart: its index in
  * css_set.subsys on this kernel. Negative: the v2 hierarchy. */
 const volatile __s32 cgroup_subsys = -1;
-
-/* Bytes of a kernel stack, for kernels before 5.15 that lack
- * bpf_task_pt_regs(). */
-const volatile __u32 kernel_stack_bytes = 16384;
 
 /* Size of the ring in bytes. */
 const volatile __u64 ring_bytes = 1 << 20;
@@ -177,15 +174,7 @@ static __always_inline void kernel_stack(struct user_abi *ctx, struct scratch *s
  * they tell. */
 static __always_inline __u64 saved_registers(struct task_struct *task, struct scratch *s)
 {
-	void *saved;
-
-	if (bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_task_pt_regs))
-		saved = (void *)bpf_task_pt_regs(
-			(struct task_struct *)bpf_get_current_task_btf());
-	else /* task_pt_regs() of both architectures: they lie at the top. */
-		saved = BPF_CORE_READ(task, stack) + kernel_stack_bytes -
-			bpf_core_type_size(struct pt_regs);
-	if (bpf_probe_read_kernel(&s->saved, sizeof(s->saved), saved))
+	if (bpf_probe_read_kernel(&s->saved, sizeof(s->saved), user_registers(task)))
 		s->saved = (struct user_abi){};
 	COPY_REGISTERS(&s->registers, &s->saved);
 	return mode(&s->saved);

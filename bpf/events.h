@@ -205,7 +205,8 @@ struct activity {
 	__u16 captured; /* bytes that follow */
 	__u64 time_ns;	/* CLOCK_MONOTONIC */
 	__u64 socket;	/* inode number */
-	__u64 bytes;	/* that the call moved */
+	__u32 bytes;	/* that the call moved; the kernel moves less than 2 GiB */
+	__u32 passed;	/* requests on the socket that were passed over before this one */
 	__u64 goroutine;
 	__u32 tgid;
 	__u32 tid;

@@ -68,23 +68,22 @@ static __always_inline __u64 field(__u64 record, __s32 offset)
 }
 
 /* The runtime.g of the thread: on amd64 at an offset from the thread pointer, on
- * arm64 in a register, x28, while Go code executes. */
-static __always_inline __u64 thread_g(struct task_struct *task, const struct layout *l, __u64 g_register)
+ * arm64 in a register, x28, while Go code executes. from is the one or the other. */
+static __always_inline __u64 thread_g(const struct layout *l, __u64 from)
 {
 #if defined(__TARGET_ARCH_x86)
-	return user_word(BPF_CORE_READ(task, thread.fsbase) + l->tls);
+	return user_word(from + l->tls);
 #else
-	return g_register;
+	return from;
 #endif
 }
 
 /* The goroutine on the thread, from runtime.g to m to curg. g is a goroutine's own
  * or one of the runtime; curg is the goroutine's for all of them, and leads back to
  * m but for the moments in which they are bound or parted. */
-static __always_inline void find_goroutine(struct task_struct *task, const struct layout *l, __u64 g_register,
-					   struct who *who)
+static __always_inline void find_goroutine(const struct layout *l, __u64 from, struct who *who)
 {
-	__u64 g = thread_g(task, l, g_register);
+	__u64 g = thread_g(l, from);
 
 	who->m = field(g, l->m);
 	if (g == 0 || who->m == 0)
@@ -102,20 +101,19 @@ static __always_inline void find_goroutine(struct task_struct *task, const struc
 
 /* The goroutine that has made a system call: it executes on its own stack, so g is
  * its own. */
-static __always_inline void find_caller(struct task_struct *task, const struct layout *l, __u64 g_register,
-					struct who *who)
+static __always_inline void find_caller(const struct layout *l, __u64 from, struct who *who)
 {
-	who->g = thread_g(task, l, g_register);
+	who->g = thread_g(l, from);
 	who->goroutine = who->g ? field(who->g, l->goid) : 0;
 	if (who->goroutine) /* else g0, in C */
 		who->executor = EXECUTOR_GOROUTINE;
 }
 
-/* Says who executes, given the address space and the register that Go keeps g in;
+/* Says who executes, given the address space and what thread_g() takes;
  * EXECUTOR_UNKNOWN if that is not known. in_call says that it is in a system call
  * that is only made on a goroutine's own stack; its parent is then not told. */
-static __always_inline void find_executor(struct task_struct *task, __u32 tgid, __u64 mm, __u64 exec_id,
-					  __u64 g_register, bool in_call, struct who *who)
+static __always_inline void find_executor(__u32 tgid, __u64 mm, __u64 exec_id, __u64 from, bool in_call,
+					  struct who *who)
 {
 	struct program *p = bpf_map_lookup_elem(&programs, &tgid);
 	struct layout *l;
@@ -130,8 +128,7 @@ static __always_inline void find_executor(struct task_struct *task, __u32 tgid, 
 		who->bias = p->bias;
 		l = bpf_map_lookup_elem(&layouts, &who->layout);
 		if (l && l->generation == p->generation)
-			in_call ? find_caller(task, l, g_register, who) :
-				  find_goroutine(task, l, g_register, who);
+			in_call ? find_caller(l, from, who) : find_goroutine(l, from, who);
 	}
 }
 

@@ -62,8 +62,49 @@ struct {
 	__type(value, __u8);
 } turns SEC(".maps");
 
+/*
+ * A connection to a server of Go whose memory tells which request is served. Its
+ * samples need no activities, so of a busy one only some requests are sent, each
+ * with the number of those before it that were passed over.
+ */
+struct connection {
+	__u32 told;   /* requests that were all read by such a server */
+	__u32 left;   /* requests to be passed over before the next that is sent */
+	__u32 passed; /* since the last that was sent */
+	__u8 passing; /* the one that is served now was passed over */
+	__u8 answered; /* the one that was sent last */
+	__u8 ahead;   /* one byte of the next request was read */
+	__u8 reserved;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct connection);
+} connections SEC(".maps");
+
+/* A connection is busy after so many requests. From then on LEAST to LEAST + SPREAD
+ * are passed over for one that is sent: 16 on average; at random, since clients
+ * repeat themselves. */
+#define BUSY 64
+#define LEAST 8
+#define SPREAD 15
+
+/* Processes that have read a request: low bits of the tgid → 1. What others ask
+ * and are answered is nobody's business; of those that share the bits too much is
+ * sent. */
+#define SERVERS 65536
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, SERVERS);
+	__type(key, __u32);
+	__type(value, __u8);
+} servers SEC(".maps");
+
 /* The bytes read to tell whether a transfer is of interest; a power of two. */
-#define FIRST_LOOK 128
+#define FIRST_LOOK CAPTURE_RESPONSE
 
 /* The record in the making. No program here is entered while another one runs on
  * the CPU: they run in process context, with preemption off, and not in interrupts
@@ -255,25 +296,28 @@ static __always_inline enum interest look(const __u8 *b, __u64 bytes)
 /* Says who executes. */
 static __always_inline void find_current(struct task_struct *task, __u64 mm, __u64 exec_id, struct who *who)
 {
-	__u64 g = 0;
-
-#if defined(__TARGET_ARCH_arm64)
-	g = READ(pt_regs, user_registers(task), regs[REGISTER_G]);
+#if defined(__TARGET_ARCH_x86)
+	__u64 from = READ(task_struct, task, thread.fsbase);
+#else
+	__u64 from = READ(pt_regs, user_registers(task), regs[REGISTER_G]);
 #endif
-	find_executor(task, bpf_get_current_pid_tgid() >> 32, mm, exec_id, g, true, who);
+
+	find_executor(bpf_get_current_pid_tgid() >> 32, mm, exec_id, from, true, who);
 }
 
-/* Remembers the goroutine if it is one that serves requests. */
-static __always_inline void remember_server(const struct who *who)
+/* Remembers the goroutine if it is one that serves requests, and says so. */
+static __always_inline bool remember_server(const struct who *who)
 {
 	__u32 number = who->layout;
 	struct layout *l;
 
 	if (who->executor != EXECUTOR_GOROUTINE)
-		return;
+		return false;
 	l = bpf_map_lookup_elem(&layouts, &number);
-	if (l && served_by(l, who->g, who->bias))
-		remember(who);
+	if (!l || !served_by(l, who->g, who->bias))
+		return false;
+	remember(who);
+	return true;
 }
 
 static __always_inline void remember_current(struct task_struct *task)
@@ -298,6 +342,7 @@ static __always_inline void begin(struct task_struct *task, struct activity *a, 
 	a->time_ns = bpf_ktime_get_ns();
 	a->socket = 0;
 	a->bytes = 0;
+	a->passed = 0;
 	a->tgid = pid_tgid >> 32;
 	a->tid = (__u32)pid_tgid;
 	a->lost = lost;
@@ -308,11 +353,13 @@ static __always_inline void begin(struct task_struct *task, struct activity *a, 
 	a->goroutine = who->goroutine;
 }
 
-/* Hands a record over. User space polls. */
-static __always_inline void send(void *record, __u64 bytes)
+/* Hands a record over, and tells whether there was room. User space polls. */
+static __always_inline bool send(void *record, __u64 bytes)
 {
-	if (bpf_ringbuf_output(&activities, record, bytes, BPF_RB_NO_WAKEUP))
-		__sync_fetch_and_add(&lost, 1);
+	if (!bpf_ringbuf_output(&activities, record, bytes, BPF_RB_NO_WAKEUP))
+		return true;
+	__sync_fetch_and_add(&lost, 1);
+	return false;
 }
 
 static __always_inline struct record *my_record(void)
@@ -362,22 +409,81 @@ static __always_inline void mark_turn(const struct record *r)
 		*turn = 1;
 }
 
-/* Sends a transfer of a stream socket, the first bytes of which are in the record. */
+/* Whether a transfer is that of a client that serves nobody. */
+static __always_inline bool is_mere_client(const struct transfer *t, enum interest interest)
+{
+	__u32 key = (__u32)(bpf_get_current_pid_tgid() >> 32) & (SERVERS - 1);
+	__u8 *server = bpf_map_lookup_elem(&servers, &key);
+	bool reads = t->what == ACTIVITY_READ;
+
+	if (!server || *server)
+		return false;
+	*server = reads && (interest == INTEREST_REQUEST || interest == INTEREST_PREFACE);
+	return interest == (reads ? INTEREST_RESPONSE : INTEREST_REQUEST);
+}
+
+/* Takes that a request, or one byte of it, is sent that is or is not of a server
+ * whose memory tells. */
+static __always_inline struct connection *take_request(struct sock *sk, bool tells, __u64 bytes)
+{
+	struct connection *c = bpf_sk_storage_get(&connections, sk, NULL, tells ? BPF_SK_STORAGE_GET_F_CREATE : 0);
+
+	if (!c || bytes == 1) /* read by another goroutine */
+		return c;
+	c->told = tells ? c->told + 1 : 0;
+	c->left = c->told > BUSY ? LEAST + (bpf_get_prandom_u32() & SPREAD) : 0;
+	c->answered = false;
+	return c;
+}
+
+/* Whether a transfer on a connection belongs to a request that is passed over. */
+static __always_inline bool pass_over(struct connection *c, const struct transfer *t, enum interest interest,
+				      __u64 socket)
+{
+	bool goes_on = c->ahead;
+
+	if (t->what == ACTIVITY_WRITE) {
+		c->answered |= interest == INTEREST_RESPONSE;
+		return c->passing;
+	}
+	if (interest != INTEREST_REQUEST)
+		return c->passing;
+	c->ahead = t->bytes == 1;
+	if (goes_on)
+		return c->passing;
+	if (c->left == 0 || !c->answered || is_watched(socket)) {
+		c->passing = false;
+		return false;
+	}
+	c->left--;
+	c->passed++;
+	c->passing = true;
+	return true;
+}
+
+/* Sends a transfer of a stream socket, the first bytes of which are in the record.
+ * sk is NULL where the kernel keeps nothing beside a socket for us. */
 static __always_inline void report(struct task_struct *task, struct record *r, const struct transfer *t,
-				   enum interest interest, __u64 socket, bool nonblocking)
+				   enum interest interest, struct sock *sk, __u64 socket, bool nonblocking)
 {
 	__u64 most = interest == INTEREST_RESPONSE ? CAPTURE_RESPONSE : CAPTURE_REQUEST;
+	struct connection *c = NULL;
+	bool tells = false, mere_client = is_mere_client(t, interest);
 	struct who who;
 
 	if (interest == INTEREST_PREFACE)
 		watch(socket);
 	if (is_watched(socket))
 		most = CAPTURE_WATCHED;
-	else if (interest == INTEREST_NONE || interest == INTEREST_TLS)
+	else if (interest == INTEREST_NONE || interest == INTEREST_TLS || mere_client)
 		return;
 	begin(task, &r->head, t->what, &who);
 	if (t->what == ACTIVITY_READ)
-		remember_server(&who);
+		tells = remember_server(&who);
+	if (sk && interest == INTEREST_REQUEST && t->what == ACTIVITY_READ)
+		c = take_request(sk, tells, t->bytes);
+	if (c)
+		r->head.passed = c->passed;
 	r->head.socket = socket;
 	r->head.bytes = t->bytes;
 	if (most > t->length)
@@ -391,7 +497,8 @@ static __always_inline void report(struct task_struct *task, struct record *r, c
 		if (r->head.executor != EXECUTOR_GOROUTINE)
 			mark_turn(r);
 	}
-	send(r, sizeof(r->head) + most);
+	if (send(r, sizeof(r->head) + most) && c)
+		c->passed = 0;
 }
 
 /*
@@ -447,11 +554,15 @@ static __always_inline int on_socket(struct sock *sk, int result, int flags, enu
 	struct transfer t = {.what = what};
 	enum interest interest;
 	struct task_struct *task;
+	struct connection *c;
 	struct socket *socket;
 	struct record *r;
 	struct file *file;
 
 	if (result <= 0 || sk->sk_type != SOCK_STREAM || is_own() || (flags & (MSG_PEEK | MSG_ERRQUEUE)))
+		return 0;
+	c = bpf_sk_storage_get(&connections, sk, NULL, 0);
+	if (c && c->passing && what == ACTIVITY_WRITE)
 		return 0;
 	task = bpf_get_current_task_btf();
 	r = my_record();
@@ -468,7 +579,9 @@ static __always_inline int on_socket(struct sock *sk, int result, int flags, enu
 	file = socket->file;
 	if (!file) /* the kernel's own */
 		return 0;
-	report(task, r, &t, interest, file->f_inode->i_ino,
+	if (c && pass_over(c, &t, interest, file->f_inode->i_ino))
+		return 0;
+	report(task, r, &t, interest, sk, file->f_inode->i_ino,
 	       (file->f_flags & O_NONBLOCK) || (flags & MSG_DONTWAIT));
 	return 0;
 }
@@ -498,6 +611,7 @@ int socket_state(__u64 *ctx)
 	int state = (int)ctx[2];
 	__u32 zero = 0;
 	struct activity *a = bpf_map_lookup_elem(&closings, &zero);
+	struct connection *c;
 	struct socket *socket;
 	struct file *file;
 	struct who who;
@@ -512,7 +626,11 @@ int socket_state(__u64 *ctx)
 		return 0;
 	begin(bpf_get_current_task_btf(), a, ACTIVITY_CLOSE, &who);
 	a->socket = file->f_inode->i_ino;
-	send(a, sizeof(*a));
+	c = bpf_sk_storage_get(&connections, sk, NULL, 0);
+	if (c)
+		a->passed = c->passed;
+	if (send(a, sizeof(*a)) && c)
+		c->passed = 0;
 	return 0;
 }
 
@@ -571,7 +689,7 @@ static __always_inline void after_call(const struct call *call, __u64 result, __
 	file = file_of(task, call->fd);
 	socket = stream_socket(file);
 	if (socket)
-		report(task, r, &t, interest, socket,
+		report(task, r, &t, interest, NULL, socket,
 		       (READ(file, file, f_flags) & O_NONBLOCK) || (flags & MSG_DONTWAIT));
 }
 

@@ -264,7 +264,7 @@ func (r *Requests) Lost() (n uint64, err error) {
 // Sampler.MapBytes counts it.
 func (r *Requests) MapBytes() (uint64, error) {
 	o := &r.objects
-	return mapBytes([]*ebpf.Map{o.Activities, o.Watched, o.Turns, o.Records, o.Closings})
+	return mapBytes([]*ebpf.Map{o.Activities, o.Watched, o.Turns, o.Servers, o.Records, o.Closings})
 }
 
 // Close ends the programs and takes them out of the kernel. It is idempotent.

@@ -23,7 +23,8 @@ type rpcActivity struct {
 	Captured  uint16
 	TimeNs    uint64
 	Socket    uint64
-	Bytes     uint64
+	Bytes     uint32
+	Passed    uint32
 	Goroutine uint64
 	Tgid      uint32
 	Tid       uint32
@@ -54,6 +55,17 @@ const (
 	rpcCaptureCAPTURE_RESPONSE rpcCapture = 32
 	rpcCaptureCAPTURE_WATCHED  rpcCapture = 4096
 )
+
+type rpcConnection struct {
+	_        structs.HostLayout
+	Told     uint32
+	Left     uint32
+	Passed   uint32
+	Passing  uint8
+	Answered uint8
+	Ahead    uint8
+	Reserved uint8
+}
 
 type rpcGoroutineKey struct {
 	_         structs.HostLayout
@@ -118,9 +130,11 @@ type rpcRecord struct {
 const (
 	rpcMapActivities        = "activities"
 	rpcMapClosings          = "closings"
+	rpcMapConnections       = "connections"
 	rpcMapLayouts           = "layouts"
 	rpcMapPrograms          = "programs"
 	rpcMapRecords           = "records"
+	rpcMapServers           = "servers"
 	rpcMapServing           = "serving"
 	rpcMapTurns             = "turns"
 	rpcMapWatched           = "watched"
@@ -214,14 +228,16 @@ type rpcProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type rpcMapSpecs struct {
-	Activities *ebpf.MapSpec `ebpf:"activities"`
-	Closings   *ebpf.MapSpec `ebpf:"closings"`
-	Layouts    *ebpf.MapSpec `ebpf:"layouts"`
-	Programs   *ebpf.MapSpec `ebpf:"programs"`
-	Records    *ebpf.MapSpec `ebpf:"records"`
-	Serving    *ebpf.MapSpec `ebpf:"serving"`
-	Turns      *ebpf.MapSpec `ebpf:"turns"`
-	Watched    *ebpf.MapSpec `ebpf:"watched"`
+	Activities  *ebpf.MapSpec `ebpf:"activities"`
+	Closings    *ebpf.MapSpec `ebpf:"closings"`
+	Connections *ebpf.MapSpec `ebpf:"connections"`
+	Layouts     *ebpf.MapSpec `ebpf:"layouts"`
+	Programs    *ebpf.MapSpec `ebpf:"programs"`
+	Records     *ebpf.MapSpec `ebpf:"records"`
+	Servers     *ebpf.MapSpec `ebpf:"servers"`
+	Serving     *ebpf.MapSpec `ebpf:"serving"`
+	Turns       *ebpf.MapSpec `ebpf:"turns"`
+	Watched     *ebpf.MapSpec `ebpf:"watched"`
 }
 
 // rpcVariableSpecs contains global variables before they are loaded into the kernel.
@@ -258,23 +274,27 @@ func (o *rpcObjects) Close() error {
 //
 // It can be passed to loadRpcObjects or ebpf.CollectionSpec.LoadAndAssign.
 type rpcMaps struct {
-	Activities *ebpf.Map `ebpf:"activities"`
-	Closings   *ebpf.Map `ebpf:"closings"`
-	Layouts    *ebpf.Map `ebpf:"layouts"`
-	Programs   *ebpf.Map `ebpf:"programs"`
-	Records    *ebpf.Map `ebpf:"records"`
-	Serving    *ebpf.Map `ebpf:"serving"`
-	Turns      *ebpf.Map `ebpf:"turns"`
-	Watched    *ebpf.Map `ebpf:"watched"`
+	Activities  *ebpf.Map `ebpf:"activities"`
+	Closings    *ebpf.Map `ebpf:"closings"`
+	Connections *ebpf.Map `ebpf:"connections"`
+	Layouts     *ebpf.Map `ebpf:"layouts"`
+	Programs    *ebpf.Map `ebpf:"programs"`
+	Records     *ebpf.Map `ebpf:"records"`
+	Servers     *ebpf.Map `ebpf:"servers"`
+	Serving     *ebpf.Map `ebpf:"serving"`
+	Turns       *ebpf.Map `ebpf:"turns"`
+	Watched     *ebpf.Map `ebpf:"watched"`
 }
 
 func (m *rpcMaps) Close() error {
 	return _RpcClose(
 		m.Activities,
 		m.Closings,
+		m.Connections,
 		m.Layouts,
 		m.Programs,
 		m.Records,
+		m.Servers,
 		m.Serving,
 		m.Turns,
 		m.Watched,

@@ -106,6 +106,7 @@ func (a *activities) decode(record []byte) error {
 		Socket:      h.Socket,
 		Nonblocking: h.Flags&bpf.ActivityNonblocking != 0,
 		Bytes:       int64(h.Bytes),
+		Passed:      int(h.Passed),
 		Data:        a.memory[at:len(a.memory):len(a.memory)],
 	}})
 	return nil

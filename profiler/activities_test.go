@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -44,14 +45,26 @@ var (
 
 // callSockets waits for a byte on standard input. Then it sends over pairs of
 // sockets, by every system call there is: a request, something else, a response,
-// and one byte. It prints the inode number of each receiving socket.
+// and one byte. It prints the inode number of each receiving socket. The first pair
+// is only for the process to have read a request.
 func callSockets() error {
 	if _, err := io.ReadFull(os.Stdin, make([]byte, 1)); err != nil {
 		return err
 	}
+	pair, err := connection()
+	if err != nil {
+		return err
+	}
+	for range 2 {
+		if err := writers[0].write(pair[0], []byte("GET / HTTP/1.1\r\n\r\n")); err != nil {
+			return err
+		}
+		if err := readers[0].read(pair[1], make([]byte, 4096)); err != nil {
+			return err
+		}
+	}
 	for i, w := range writers {
-		pair, err := connection()
-		if err != nil {
+		if pair, err = connection(); err != nil {
 			return err
 		}
 		var st unix.Stat_t
@@ -154,6 +167,15 @@ func TestActivities(t *testing.T) {
 		t.Run(readers[i].name, func(t *testing.T) {
 			checkActivities(t, got.activities, uint32(cmd.Process.Pid), socket, socketTexts(writers[i].name))
 		})
+	}
+	var first []sample.ActivityKind
+	for _, a := range got.activities {
+		if a.PID == uint32(cmd.Process.Pid) && a.Kind != sample.Close && len(first) < 3 {
+			first = append(first, a.Kind)
+		}
+	}
+	if want := []sample.ActivityKind{sample.Read, sample.Write, sample.Read}; !slices.Equal(first, want) {
+		t.Errorf("first activities %v, want %v: what a mere client writes is not one", first, want)
 	}
 	if got.lostActivities != 0 {
 		t.Errorf("%d activities lost", got.lostActivities)

@@ -21,6 +21,9 @@ type Activity struct {
 	Nonblocking bool
 	// Bytes is how many bytes the call moved.
 	Bytes int64
+	// Passed is how many requests on the socket before this activity were passed
+	// over: read and answered, and not made activities.
+	Passed int
 	// Data is the first of them, as many as were captured. It is valid during
 	// the call only.
 	Data []byte

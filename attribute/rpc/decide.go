@@ -148,13 +148,17 @@ func pathOf(route string) string {
 }
 
 // parentRequest tells one request of the parent from the next: by what was seen
-// on sockets, or else by where it lies in memory and what it asks for.
+// on sockets, or else, and if some are passed over, by where it lies in memory and
+// what it asks for.
 func (e *Engine) parentRequest(s *sample.Sample, service *service) uint64 {
-	if x := e.executors[executorKey{s.Process.PID, sample.Goroutine, s.Executor.Parent}]; x != nil && x.latest != 0 {
-		return x.latest
-	}
 	q := &s.Request
 	what := q.Path + "\x00" + q.RPC
+	if x := e.executors[executorKey{s.Process.PID, sample.Goroutine, s.Executor.Parent}]; x != nil && x.latest != 0 {
+		if !x.passes {
+			return x.latest
+		}
+		what += "\x00" + strconv.FormatUint(x.latest, 16)
+	}
 	if q.ID != 0 {
 		what += "\x00" + strconv.FormatUint(q.ID, 16)
 	} else {
@@ -234,6 +238,8 @@ func (e *Engine) goroutine(p *process, s *sample.Sample) verdictOf {
 		e.dropIdle(parent)
 	}
 	switch {
+	case parent != nil && parent.passes:
+		return unattributed()
 	case parent == nil || parent.open == 0:
 		e.background(x)
 		return unattributed()

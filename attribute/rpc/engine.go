@@ -133,6 +133,10 @@ func (e *Engine) Activity(a *sample.Activity) {
 	switch a.Kind {
 	case sample.Close:
 		if s := e.sockets[a.Socket]; s != nil {
+			e.pass(s, a)
+			if s.handler != nil {
+				s.handler.requests.Add(float64(s.passed))
+			}
 			e.forgetSocket(s, e.metrics.closed)
 		}
 	case sample.Wait:
@@ -164,6 +168,7 @@ func (e *Engine) transfer(a *sample.Activity) {
 		s.used = e.now
 		e.socketList.touch(s)
 	}
+	e.pass(s, a)
 	switch {
 	case s.proto == noProtocol:
 	case s.proto == http2Protocol:
@@ -177,6 +182,13 @@ func (e *Engine) transfer(a *sample.Activity) {
 	default:
 		e.upstreamRequest(s, a)
 	}
+}
+
+// pass takes that requests of a socket were passed over. They count like the one that
+// is seen next.
+func (e *Engine) pass(s *socket, a *sample.Activity) {
+	s.passed += a.Passed
+	e.metrics.passed.Add(float64(a.Passed))
 }
 
 // beginning reports whether a socket is worth to be known from these bytes on.
@@ -307,9 +319,11 @@ func isLoop(x *executor, a *sample.Activity) bool {
 func (e *Engine) finish(r *request, x *executor, status int) {
 	e.metrics.answered.Inc()
 	h := r.handler()
-	h.duration.Observe(time.Duration(e.now - r.time).Seconds())
+	for range r.weight {
+		h.duration.Observe(time.Duration(e.now - r.time).Seconds())
+	}
 	if status >= 500 {
-		h.errors.Inc()
+		h.errors.Add(float64(r.weight))
 	}
 	reader := r.reader
 	if reader == nil || reader.dead || x == nil {

@@ -58,6 +58,7 @@ func play(t testing.TB, script []byte) {
 			a.Kind = sample.Write
 		case 3:
 			a.Kind = []sample.ActivityKind{sample.Close, sample.Wait, sample.Wait, 99}[with&3]
+			a.Passed = int(with >> 4)
 		case 4:
 			switch with & 63 {
 			case 0:

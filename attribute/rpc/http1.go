@@ -216,6 +216,7 @@ func (e *Engine) request(s *socket, x *executor, a *sample.Activity, h *head) {
 	loop := isLoop(x, a)
 	if x != nil {
 		x.bound = e.now
+		x.passes = s.passed > 0 || x.passes
 		if !loop && x.key.kind == sample.Thread {
 			e.nextRequest(x, s)
 		}

@@ -55,6 +55,7 @@ type engineMetrics struct {
 	unmatched  prometheus.Counter
 	late       prometheus.Counter
 	lost       prometheus.Counter
+	passed     prometheus.Counter
 	pending    prometheus.Gauge
 	// What gave way to a bound.
 	pendingDropped, socketsEvicted, executorsEvicted, requestsDropped, decodersDropped prometheus.Counter
@@ -90,6 +91,7 @@ func newEngineMetrics(r prometheus.Registerer) engineMetrics {
 		unmatched: counter("unmatched_answers_total", "Answers on sockets that have no open request."),
 		late:      counter("late_samples_total", "Samples that came after activities which happened after them, so that sockets tell nothing of them."),
 		lost:      counter("lost_activities_total", "Activities that did not arrive from the kernel side."),
+		passed:    counter("passed_requests_total", "Requests of busy connections that were counted only, as if they were like the next one."),
 		pending: auto.NewGauge(prometheus.GaugeOpts{
 			Name: "fleetprof_rpc_pending_samples", Help: "Samples that wait for a decision.",
 		}),

@@ -105,14 +105,18 @@ func TestRoutesOfWhatIsCut(t *testing.T) {
 func TestPublishedIdentity(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
+		before []string
 		second uint64
 		want   string
 	}{
-		{"the same", 0xc000, "inferred GET /a by goroutine"},
-		{"the next", 0xd000, "unattributed"},
+		{"the same", nil, 0xc000, "inferred GET /a by goroutine"},
+		{"the next", nil, 0xd000, "unattributed"},
+		{"seen on a socket", []string{"G1 read 5 GET /a"}, 0xd000, "inferred GET /a by goroutine"},
+		{"passed over", []string{"passed 9", "G1 read 5 GET /a"}, 0xd000, "unattributed"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s := newStory(t)
+			s.tell(tt.before...)
 			for _, id := range []uint64{0xc000, tt.second} {
 				s.sample(tt.name, &sample.Sample{
 					Process: sample.Process{PID: 1}, Executor: sample.Executor{Kind: sample.Goroutine, Goroutine: 2, Parent: 1},

@@ -39,6 +39,9 @@ type request struct {
 	tied bool
 	// alone says that its reader, an event loop, never had another one beside it.
 	alone bool
+	// weight is how many requests it stands for: itself and those before it that
+	// were passed over.
+	weight int
 
 	prevSock, nextSock *request
 	prevOpen, nextOpen *request
@@ -95,6 +98,10 @@ type socket struct {
 	// unknownLength.
 	body    int64
 	watched bool
+	// passed is how many requests were passed over since the last one, and handler
+	// what that one was.
+	passed  int
+	handler *handler
 	// pipelined: a request was read before the one before it was answered.
 	// hidden: on such a socket, bytes moved that were not captured, so requests
 	// or answers may have been missed.
@@ -131,6 +138,10 @@ type executor struct {
 	open        int
 	// latest is the serial of the request it read last, over or not.
 	latest uint64
+
+	// passes says that requests it reads are passed over, so that it may have an open
+	// one that is not known.
+	passes bool
 
 	// run is the request that an event loop's turn is about since the last read;
 	// resumed if that read was of an upstream answer, certain if the tie was.
@@ -293,7 +304,8 @@ func (e *Engine) admit(s *socket, x *executor, p *process, h *handler) *request 
 		r = new(request)
 	}
 	e.serial++
-	*r = request{serial: e.serial, h: h, proc: p, sock: s, reader: x, time: e.now, prevSock: s.last}
+	*r = request{serial: e.serial, h: h, proc: p, sock: s, reader: x, time: e.now, prevSock: s.last, weight: 1 + s.passed}
+	s.passed = 0
 	e.requests++
 	if s.last != nil {
 		s.last.nextSock = r
@@ -351,9 +363,10 @@ func (r *request) shut(now uint64) {
 // free counts a request, now that nothing more can be learned of it, and forgets
 // it. Samples that wait for it must be settled before.
 func (e *Engine) free(r *request) {
-	r.handler().requests.Inc()
-	r.shut(e.now)
 	s := r.sock
+	s.handler = r.handler()
+	s.handler.requests.Add(float64(r.weight))
+	r.shut(e.now)
 	if r.prevSock != nil {
 		r.prevSock.nextSock = r.nextSock
 	} else {

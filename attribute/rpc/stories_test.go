@@ -159,6 +159,19 @@ var goStories = map[string]string{
 		G7<1 sample inferred GET /a
 		G1 sample exact GET /a
 		G1 write 5 200`,
+	"requests that are passed over": `
+		G1 read 5 GET /a
+		G1 write 5 200
+		passed 9
+		G1 read 5 GET /b
+		G1 sample exact GET /b
+		G1 write 5 500
+		G1 sample unattributed
+		counted GET /a 1
+		counted GET /b 10
+		passed 4
+		G1 close 5
+		counted GET /b 14`,
 	"background work that a handler started": `
 		G1 read 5 GET /a
 		G1 write 5 200

@@ -25,6 +25,7 @@ import (
 //	T1 write 5 GET /a           it writes a request
 //	T1 sample exact GET /a      a tick there, and what must be said of it in the end
 //	T1 wait                     its turn ends
+//	passed 9                    so many requests are passed over before the next line
 //	T1 late unattributed        a tick that happened before the line above
 //	decided                     no sample waits
 //	counted GET /a 1            so many requests of a handler are over
@@ -37,6 +38,7 @@ type story struct {
 	engine  *Engine
 	now     uint64
 	watched map[uint64]bool
+	passed  int
 	// said is what was decided of each sample, in their order.
 	said, want []string
 	lines      []string
@@ -99,6 +101,9 @@ func (s *story) line(line string) {
 	case "lost":
 		s.engine.LostActivities(1)
 		return
+	case "passed":
+		s.passed = int(number1(s.t, words[1]))
+		return
 	case "flush":
 		s.engine.Flush()
 		return
@@ -131,7 +136,8 @@ func (s *story) line(line string) {
 		s.sample(line, &sample.Sample{Process: sample.Process{PID: pid}, TID: tid, Executor: x}, strings.Join(words[2:], " "))
 		return
 	}
-	a := &sample.Activity{Time: s.now, PID: pid, TID: tid, Executor: x, Nonblocking: loop}
+	a := &sample.Activity{Time: s.now, PID: pid, TID: tid, Executor: x, Nonblocking: loop, Passed: s.passed}
+	s.passed = 0
 	if len(words) > 2 {
 		a.Socket = number1(s.t, words[2])
 		what := strings.TrimSpace(line[strings.Index(line, " "+words[2])+len(words[2])+1:])

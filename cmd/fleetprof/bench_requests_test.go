@@ -130,7 +130,7 @@ func cpuOfAll(b *testing.B, pids []int) (seconds float64) {
 	return seconds
 }
 
-func awaitAddress(b *testing.B, address string) {
+func awaitAddress(b testing.TB, address string) {
 	b.Helper()
 	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
 		c, err := net.Dial("tcp", address)

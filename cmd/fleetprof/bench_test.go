@@ -152,7 +152,7 @@ type running struct {
 
 // background starts a program in a process group of its own, which the
 // benchmark ends; the program itself also ends if the benchmark is killed.
-func background(b *testing.B, name string, args ...string) running {
+func background(b testing.TB, name string, args ...string) running {
 	b.Helper()
 	cmd := exec.Command(name, args...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}

@@ -10,7 +10,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -286,17 +285,7 @@ func (w watcher) read(t *testing.T, from int) (all []*profile.Profile) {
 func endOf(p *profile.Profile) time.Time { return time.Unix(0, p.TimeNanos+p.DurationNanos) }
 
 // requests is how many the agent has counted of a service.
-func (w watcher) requests(t *testing.T, service string) (sum float64) {
+func (w watcher) requests(t *testing.T, service string) float64 {
 	t.Helper()
-	for _, line := range w.metrics(t) {
-		if !strings.HasPrefix(line, "fleetprof_rpc_requests_total{") || !strings.Contains(line, fmt.Sprintf("service_name=%q", service)) {
-			continue
-		}
-		n, err := strconv.ParseFloat(line[strings.LastIndexByte(line, ' ')+1:], 64)
-		if err != nil {
-			t.Fatal(err)
-		}
-		sum += n
-	}
-	return sum
+	return w.sum(t, "fleetprof_rpc_requests_total{", fmt.Sprintf("service_name=%q", service))
 }

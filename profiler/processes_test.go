@@ -33,7 +33,7 @@ func newReplay(t *testing.T) (p *Profiler, got *recorder) {
 		Segments: make([]bpf.Segment, bpf.Segments),
 		Mappings: make([]bpf.Mapping, bpf.Lists*bpf.ListLength),
 	}, make(kernelProcesses))
-	p.programs = newPrograms(make(kernelPrograms), images(p.files, proc), p.log)
+	p.programs = newPrograms(make(kernelPrograms), images(p.files, proc), func(uint32) *process { return nil }, p.log)
 	return p, got
 }
 

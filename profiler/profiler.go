@@ -152,7 +152,7 @@ func New(opts Options) (_ *Profiler, err error) {
 		return nil, err
 	}
 	p.newWalker(p.sampler.Memory(), p.sampler)
-	p.programs = newPrograms(p.sampler, images(p.files, opts.Proc), p.log)
+	p.programs = newPrograms(p.sampler, images(p.files, opts.Proc), func(pid uint32) *process { return p.processes.byPID[pid] }, p.log)
 	if opts.Requests != nil {
 		if p.activities, err = newActivities(p.sampler, opts.ActivityRingBytes); err != nil {
 			return nil, err
@@ -284,7 +284,7 @@ func (p *Profiler) keepTables() {
 	settled := p.tables.settled
 	p.tables.poll(p.epoch)
 	if now := monotonic(); p.tables.settled != settled || p.walker.tooLong(now) {
-		p.walker.retry(now, p.handOnLate)
+		p.walker.retry(now, p.handOn)
 	}
 }
 
@@ -294,7 +294,7 @@ func (p *Profiler) finishLate() {
 		time.Sleep(time.Millisecond)
 		p.keepTables()
 	}
-	p.walker.retry(^uint64(0), p.handOnLate)
+	p.walker.retry(^uint64(0), p.handOn)
 }
 
 // poll reads the ring until pollEvery has passed, or lateEvery since a late tick,
@@ -486,13 +486,6 @@ func (p *Profiler) list(pid uint32, proc *process, space addressSpace) {
 	}
 	proc.listed = space
 	proc.current = p.lists.install(pid, space.mm, space.execID, proc.regions.lower()) == nil
-}
-
-// handOnLate hands on a tick that had to wait. What its executor did meanwhile has
-// been handed on already.
-func (p *Profiler) handOnLate(t *tick, proc *process) {
-	t.Executor = sample.Executor{}
-	p.handOn(t, proc)
 }
 
 // handOn hands a tick to the sink.

@@ -26,7 +26,9 @@ type programs struct {
 	open   func(*sample.Object) (*image, error)
 	// probe attaches a probe at an offset in a file; nil if nobody asks for requests.
 	probe func(file *os.File, offset uint64) (io.Closer, error)
-	log   *slog.Logger
+	// process finds one by its number, nil if it is not known.
+	process func(pid uint32) *process
+	log     *slog.Logger
 
 	byObject map[*sample.Object]*executable
 	byPID    map[uint32]*executable
@@ -50,7 +52,10 @@ type programMap interface {
 // executable is what is known of a program.
 type executable struct {
 	asked    bool
+	reading  bool
 	executor uint32
+	// waiting are the processes met since it was asked for.
+	waiting map[uint32]waitingProcess
 	// of a Go program
 	layout     *bpf.Layout
 	number     uint32
@@ -64,6 +69,12 @@ type executable struct {
 	probes  []io.Closer
 	// users is how many processes the kernel side knows to run it.
 	users int
+}
+
+// waitingProcess is a process of which the kernel side is told once its program is read.
+type waitingProcess struct {
+	proc  *process
+	space addressSpace
 }
 
 // readProgram is a program to be read, or probed if attach is set, and what came of it.
@@ -81,9 +92,11 @@ const (
 	maxProgramsWanted = 256
 )
 
-func newPrograms(kernel programMap, open func(*sample.Object) (*image, error), log *slog.Logger) *programs {
+func newPrograms(
+	kernel programMap, open func(*sample.Object) (*image, error), process func(pid uint32) *process, log *slog.Logger,
+) *programs {
 	return &programs{
-		kernel: kernel, open: open, log: log,
+		kernel: kernel, open: open, process: process, log: log,
 		byObject: make(map[*sample.Object]*executable),
 		byPID:    make(map[uint32]*executable),
 		wanted:   make(chan *readProgram, maxProgramsWanted),
@@ -241,11 +254,17 @@ func (p *programs) take(r *readProgram) {
 	case r.attach:
 		e.probes = r.probes
 	case errors.Is(r.err, errNotOpened):
-		e.asked = false // the next process that runs it may be alive
+		e.asked, e.reading = false, false // the next process that runs it may be alive
 		return
 	default:
+		waiting := e.waiting
 		r.asked, r.users = true, e.users
 		*e = r.executable
+		for pid, w := range waiting {
+			if p.process(pid) == w.proc {
+				p.meet(pid, w.proc, w.space, func(*region) {}) // it is open
+			}
+		}
 	}
 	if r.err != nil {
 		p.log.Debug("executors of a program are not known in full", "path", r.object.Path, "error", r.err)
@@ -293,9 +312,13 @@ func (p *programs) meet(pid uint32, proc *process, space addressSpace, want func
 		want(r)
 		select {
 		case p.wanted <- &readProgram{object: r.object}:
-			e.asked = true
+			e.asked, e.reading = true, true
 		default:
 		}
+	}
+	if e.reading {
+		e.wait(pid, waitingProcess{proc, space})
+		return
 	}
 	if e.executor == bpf.ExecutorUnknown || p.place(e) != nil {
 		return
@@ -307,6 +330,16 @@ func (p *programs) meet(pid uint32, proc *process, space addressSpace, want func
 	if err == nil {
 		proc.programmed = space
 		p.use(pid, e)
+	}
+}
+
+// wait takes that a process runs a program that is not read.
+func (e *executable) wait(pid uint32, w waitingProcess) {
+	if e.waiting == nil {
+		e.waiting = make(map[uint32]waitingProcess)
+	}
+	if len(e.waiting) < maxProgramsWanted { // others come with their next tick
+		e.waiting[pid] = w
 	}
 }
 

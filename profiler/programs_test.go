@@ -18,6 +18,8 @@ import (
 type fakePrograms struct {
 	kernelPrograms
 	layouts map[uint32]bpf.Layout
+	// processes are those that programs can find.
+	processes map[uint32]*process
 }
 
 func (k *fakePrograms) SetLayout(number uint32, l bpf.Layout) error {
@@ -34,7 +36,7 @@ func (f closeFunc) Close() error { f(); return nil }
 
 func newTestPrograms(t *testing.T) (*programs, *fakePrograms, *probeCount) {
 	t.Helper()
-	k := &fakePrograms{make(kernelPrograms), make(map[uint32]bpf.Layout)}
+	k := &fakePrograms{make(kernelPrograms), make(map[uint32]bpf.Layout), make(map[uint32]*process)}
 	p := newPrograms(k, func(o *sample.Object) (*image, error) {
 		f, err := os.Open(o.Path)
 		if err != nil {
@@ -45,7 +47,7 @@ func newTestPrograms(t *testing.T) (*programs, *fakePrograms, *probeCount) {
 			return nil, err
 		}
 		return &image{f, f, info.Size()}, nil
-	}, slog.New(slog.NewTextHandler(t.Output(), nil)))
+	}, func(pid uint32) *process { return k.processes[pid] }, slog.New(slog.NewTextHandler(t.Output(), nil)))
 	attached := new(probeCount)
 	p.probe = func(*os.File, uint64) (io.Closer, error) {
 		attached.Add(1)
@@ -117,6 +119,33 @@ func TestProgramsOfThreadsAndGoroutines(t *testing.T) {
 	}
 	if n := attached.Load(); n != 0 {
 		t.Errorf("%d probes in programs that were not seen to serve", n)
+	}
+}
+
+// What a program is becomes known of all that were met meanwhile and still run it, without
+// another tick.
+func TestProgramsTellThoseThatWait(t *testing.T) {
+	p, k, _ := newTestPrograms(t)
+	p.start(t.Context())
+	defer p.close()
+	shell, gone := running("/bin/sh", "sh"), running("/bin/sh", "sh")
+	gone.regions = shell.regions
+	k.processes = map[uint32]*process{10: shell, 11: running("/bin/true", "true")}
+	for range 2 {
+		p.meet(10, shell, addressSpace{1, 1}, func(*region) {})
+		p.meet(11, gone, addressSpace{2, 1}, func(*region) {})
+	}
+	select {
+	case r := <-p.read:
+		p.take(r)
+	case <-time.After(30 * time.Second):
+		t.Fatal("the program was not read")
+	}
+	if got := k.kernelPrograms[10]; got.Executor != bpf.ExecutorThread || got.Mm != 1 {
+		t.Errorf("the one that waited is %+v", got)
+	}
+	if got, told := k.kernelPrograms[11]; told {
+		t.Errorf("the one that is gone is %+v", got)
 	}
 }
 

@@ -82,15 +82,12 @@ func (e *Engine) judge(s *sample.Sample) verdictOf {
 		return verdictOf{claim: claim{attribution: sample.Runtime}}
 	case sample.Thread, sample.Goroutine:
 	default:
-		// Perhaps the tick came too late to tell who it was of.
-		if x := e.executors[executorKey{s.Process.PID, sample.Thread, uint64(s.TID)}]; x != nil && x.open == 0 {
-			e.unoccupied(x, s)
-		}
+		e.perhapsUnoccupied(s)
 		return unattributed()
 	}
-	if s.Time < e.now {
-		// What the sockets told then has changed since.
+	if e.late(s) {
 		e.metrics.late.Inc()
+		e.perhapsUnoccupied(s)
 		return unattributed()
 	}
 	p := e.processes[s.Process.PID]
@@ -101,6 +98,17 @@ func (e *Engine) judge(s *sample.Sample) verdictOf {
 		return e.thread(p, s)
 	}
 	return e.goroutine(p, s)
+}
+
+// late reports whether what the sockets told at a sample has changed since.
+func (e *Engine) late(s *sample.Sample) bool { return s.Time < e.now }
+
+// perhapsUnoccupied takes a sample of which it is not known who executed, or what was
+// open then.
+func (e *Engine) perhapsUnoccupied(s *sample.Sample) {
+	if x := e.executors[executorKey{s.Process.PID, sample.Thread, uint64(s.TID)}]; x != nil && x.open == 0 {
+		e.unoccupied(x, s)
+	}
 }
 
 // published is what the program's own memory says.
@@ -131,6 +139,10 @@ func (e *Engine) published(s *sample.Sample) (v verdictOf, ok bool) {
 		e.join(p, s, v.h)
 		return v, true
 	case s.Executor.Parent:
+		if e.late(s) {
+			e.metrics.late.Inc()
+			return unattributed(), true
+		}
 		e.join(p, s, v.h)
 		v.attribution = sample.Inferred
 		return e.child(s, e.parentRequest(s, service), v), true

@@ -5,6 +5,7 @@ package rpc
 import (
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/fleetprof/fleetprof/sample"
 	"github.com/prometheus/client_golang/prometheus/testutil"
@@ -97,6 +98,21 @@ func TestRoutesOfWhatIsCut(t *testing.T) {
 		s.told(1, 1, path, "/{all...}", "exact GET /{all...} by goroutine")
 	}
 	s.tell("G1 write 5 200", "G1 read 5 GET "+path+"/10", "G1 sample exact GET /{number}/{number}/{number}/{number}/{number}/{number}/{number}/{number}/{rest}")
+	s.engine.Flush()
+	s.check()
+}
+
+// A tick that comes late is told by memory, if by that of its own goroutine.
+func TestPublishedLate(t *testing.T) {
+	s := newStory(t)
+	s.tell("G1 read 5 GET /a")
+	for goroutine, want := range map[uint64]string{1: "exact GET /a by goroutine", 2: "unattributed"} {
+		s.now -= uint64(time.Millisecond)
+		s.sample(want, &sample.Sample{
+			Process: sample.Process{PID: 1}, Executor: sample.Executor{Kind: sample.Goroutine, Goroutine: goroutine, Parent: goroutine - 1},
+			Request: sample.Request{Source: sample.SourceGoroutine, Goroutine: 1, Method: "GET", Path: "/a"},
+		}, want)
+	}
 	s.engine.Flush()
 	s.check()
 }

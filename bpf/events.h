@@ -193,6 +193,7 @@ enum activity_kind {
 
 enum activity_flag {
 	ACTIVITY_NONBLOCKING = 1 << 0, /* O_NONBLOCK */
+	ACTIVITY_LOCAL = 1 << 1,       /* the socket's close is seen only where closes are traced */
 };
 
 /* One thing a thread did. The first bytes it moved follow. */

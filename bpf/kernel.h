@@ -70,12 +70,18 @@ struct files_struct {
 	struct fdtable *fdt;
 };
 
+struct sock_common {
+	unsigned short skc_family;
+};
+
 struct socket {
 	short type;
 	struct file *file;
+	struct sock *sk;
 };
 
 struct sock {
+	struct sock_common __sk_common;
 	struct socket *sk_socket;
 	__u16 sk_type;
 };
@@ -132,11 +138,14 @@ struct pt_regs {
 #define NR_RECVMSG 212
 #endif
 
-/* include/uapi/linux/stat.h, include/linux/net.h, asm-generic/fcntl.h. */
+/* include/uapi/linux/stat.h, include/linux/net.h, asm-generic/fcntl.h,
+ * include/linux/socket.h. */
 #define S_IFMT 00170000
 #define S_IFSOCK 0140000
 #define SOCK_STREAM 1
 #define O_NONBLOCK 00004000
+#define AF_INET 2
+#define AF_INET6 10
 
 /*
  * A register set in the order of the user ABI (arch/x86/include/uapi/asm/ptrace.h,

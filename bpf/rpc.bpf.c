@@ -409,6 +409,12 @@ static __always_inline void mark_turn(const struct record *r)
 		*turn = 1;
 }
 
+/* Tells from the flags of the file and of the call whether a transfer waits. */
+static __always_inline __u8 blocking_flag(__u64 file, __u64 call)
+{
+	return (file & O_NONBLOCK) || (call & MSG_DONTWAIT) ? ACTIVITY_NONBLOCKING : 0;
+}
+
 /* Whether a transfer is that of a client that serves nobody. */
 static __always_inline bool is_mere_client(const struct transfer *t, enum interest interest)
 {
@@ -464,7 +470,7 @@ static __always_inline bool pass_over(struct connection *c, const struct transfe
 /* Sends a transfer of a stream socket, the first bytes of which are in the record.
  * sk is NULL where the kernel keeps nothing beside a socket for us. */
 static __always_inline void report(struct task_struct *task, struct record *r, const struct transfer *t,
-				   enum interest interest, struct sock *sk, __u64 socket, bool nonblocking)
+				   enum interest interest, struct sock *sk, __u64 socket, __u8 flags)
 {
 	__u64 most = interest == INTEREST_RESPONSE ? CAPTURE_RESPONSE : CAPTURE_REQUEST;
 	struct connection *c = NULL;
@@ -492,11 +498,9 @@ static __always_inline void report(struct task_struct *task, struct record *r, c
 	    (most > FIRST_LOOK && bpf_probe_read_user(r->data, most, (void *)t->buffer)))
 		most = 0;
 	r->head.captured = most;
-	if (nonblocking) {
-		r->head.flags |= ACTIVITY_NONBLOCKING;
-		if (r->head.executor != EXECUTOR_GOROUTINE)
-			mark_turn(r);
-	}
+	r->head.flags = flags;
+	if ((flags & ACTIVITY_NONBLOCKING) && r->head.executor != EXECUTOR_GOROUTINE)
+		mark_turn(r);
 	if (send(r, sizeof(r->head) + most) && c)
 		c->passed = 0;
 }
@@ -549,6 +553,9 @@ static __always_inline bool transfer_of(struct task_struct *task, __u64 bytes, s
 	return true;
 }
 
+/* Whether socket_state() is told of a close. */
+static __always_inline bool is_inet(__u16 family) { return family == AF_INET || family == AF_INET6; }
+
 static __always_inline int on_socket(struct sock *sk, int result, int flags, enum activity_kind what)
 {
 	struct transfer t = {.what = what};
@@ -582,7 +589,8 @@ static __always_inline int on_socket(struct sock *sk, int result, int flags, enu
 	if (c && pass_over(c, &t, interest, file->f_inode->i_ino))
 		return 0;
 	report(task, r, &t, interest, sk, file->f_inode->i_ino,
-	       (file->f_flags & O_NONBLOCK) || (flags & MSG_DONTWAIT));
+	       blocking_flag(file->f_flags, flags) |
+		       (is_inet(sk->__sk_common.skc_family) ? 0 : ACTIVITY_LOCAL));
 	return 0;
 }
 
@@ -690,7 +698,7 @@ static __always_inline void after_call(const struct call *call, __u64 result, __
 	socket = stream_socket(file);
 	if (socket)
 		report(task, r, &t, interest, NULL, socket,
-		       (READ(file, file, f_flags) & O_NONBLOCK) || (flags & MSG_DONTWAIT));
+		       blocking_flag(READ(file, file, f_flags), flags));
 }
 
 #define AT_EXIT(name, what, prepare, flags)                                                        \
@@ -727,24 +735,45 @@ static __always_inline bool is_last(struct file *file)
 	return BPF_CORE_READ(file, f_count.counter) == 1;
 }
 
-SEC("tracepoint/syscalls/sys_enter_close")
-int enter_close(struct enter_context *ctx)
+static __always_inline int on_close(struct enter_context *ctx, bool inet_too)
 {
 	struct task_struct *task = current();
 	struct file *file = file_of(task, ctx->args[0]);
 	struct record *r = my_record();
+	struct socket *socket;
+	struct sock *sk;
 	struct who who;
-	__u64 socket;
+	__u64 number;
 
 	if (!r || !file)
 		return 0;
-	socket = stream_socket(file);
-	if (socket == 0 || !is_last(file) || is_own())
+	number = stream_socket(file);
+	if (number == 0 || !is_last(file) || is_own())
 		return 0;
+	if (!inet_too) {
+		socket = READ(file, file, private_data);
+		sk = READ(socket, socket, sk);
+		if (is_inet(READ(sock, sk, __sk_common.skc_family)))
+			return 0;
+	}
 	begin(task, &r->head, ACTIVITY_CLOSE, &who);
-	r->head.socket = socket;
+	r->head.socket = number;
 	send(&r->head, sizeof(r->head));
 	return 0;
+}
+
+SEC("tracepoint/syscalls/sys_enter_close")
+int enter_close(struct enter_context *ctx)
+{
+	return on_close(ctx, true);
+}
+
+/* Beside the tracepoints of sockets, once user space has seen a server on a socket
+ * that is not of the internet: no tracepoint but this tells of its close. */
+SEC("tracepoint/syscalls/sys_enter_close")
+int enter_close_local(struct enter_context *ctx)
+{
+	return on_close(ctx, false);
 }
 
 /*

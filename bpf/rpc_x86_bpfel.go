@@ -37,6 +37,7 @@ type rpcActivityFlag uint32
 
 const (
 	rpcActivityFlagACTIVITY_NONBLOCKING rpcActivityFlag = 1
+	rpcActivityFlagACTIVITY_LOCAL       rpcActivityFlag = 2
 )
 
 type rpcActivityKind uint32
@@ -139,6 +140,7 @@ const (
 	rpcMapTurns             = "turns"
 	rpcMapWatched           = "watched"
 	rpcProgEnterClose       = "enter_close"
+	rpcProgEnterCloseLocal  = "enter_close_local"
 	rpcProgEnterEpollPwait  = "enter_epoll_pwait"
 	rpcProgEnterEpollPwait2 = "enter_epoll_pwait2"
 	rpcProgEnterEpollWait   = "enter_epoll_wait"
@@ -207,6 +209,7 @@ type rpcSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type rpcProgramSpecs struct {
 	EnterClose       *ebpf.ProgramSpec `ebpf:"enter_close"`
+	EnterCloseLocal  *ebpf.ProgramSpec `ebpf:"enter_close_local"`
 	EnterEpollPwait  *ebpf.ProgramSpec `ebpf:"enter_epoll_pwait"`
 	EnterEpollPwait2 *ebpf.ProgramSpec `ebpf:"enter_epoll_pwait2"`
 	EnterEpollWait   *ebpf.ProgramSpec `ebpf:"enter_epoll_wait"`
@@ -320,6 +323,7 @@ type rpcVariables struct {
 // It can be passed to loadRpcObjects or ebpf.CollectionSpec.LoadAndAssign.
 type rpcPrograms struct {
 	EnterClose       *ebpf.Program `ebpf:"enter_close"`
+	EnterCloseLocal  *ebpf.Program `ebpf:"enter_close_local"`
 	EnterEpollPwait  *ebpf.Program `ebpf:"enter_epoll_pwait"`
 	EnterEpollPwait2 *ebpf.Program `ebpf:"enter_epoll_pwait2"`
 	EnterEpollWait   *ebpf.Program `ebpf:"enter_epoll_wait"`
@@ -340,6 +344,7 @@ type rpcPrograms struct {
 func (p *rpcPrograms) Close() error {
 	return _RpcClose(
 		p.EnterClose,
+		p.EnterCloseLocal,
 		p.EnterEpollPwait,
 		p.EnterEpollPwait2,
 		p.EnterEpollWait,

@@ -170,6 +170,9 @@ func TestVerifierAcceptsRequests(t *testing.T) {
 			if err := r.AttachTurns(); err != nil {
 				t.Error(err)
 			}
+			if err := r.AttachCloses(); err != nil {
+				t.Error(err)
+			}
 			if err := errors.Join(r.Close(), r.Close()); err != nil {
 				t.Error(err)
 			}

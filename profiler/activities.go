@@ -31,12 +31,20 @@ type activities struct {
 	gaps []gap
 	// turning says that the turns of event loops are sent.
 	turning bool
+	// closing is since when the closes of all sockets are sent, on the clock of
+	// activities; 0 before anybody asked for it, never if that failed.
+	closing uint64
 }
+
+// never is later than any time.
+const never = ^uint64(0)
 
 // activity is one with the address space it happened in.
 type activity struct {
 	sample.Activity
 	space addressSpace
+	// local says that the close of the socket is only sent if asked for.
+	local bool
 }
 
 // gap is a loss of activities some time before another one.
@@ -97,7 +105,8 @@ func (a *activities) decode(record []byte) error {
 	}
 	at := len(a.memory)
 	a.memory = append(a.memory, data[:h.Captured]...)
-	a.pending = append(a.pending, activity{space: addressSpace{h.Mm, h.ExecId}, Activity: sample.Activity{
+	local := h.Flags&bpf.ActivityLocal != 0
+	a.pending = append(a.pending, activity{space: addressSpace{h.Mm, h.ExecId}, local: local, Activity: sample.Activity{
 		Time:        h.TimeNs,
 		PID:         h.Tgid,
 		TID:         h.Tid,
@@ -120,19 +129,18 @@ func (a *activities) sort() {
 	}
 }
 
-// until hands on what happened up to a time. unknown is called for activities of
-// programs of which it is not known who executes.
-func (a *activities) until(now uint64, sink RequestSink, unknown func(*activity)) {
+// until hands on what happened up to a time. admit is called for each activity before,
+// and says whether it is to be handed on.
+func (a *activities) until(now uint64, sink RequestSink, admit func(*activity) bool) {
 	n := 0
 	for n < len(a.pending) && a.pending[n].Time <= now {
 		for len(a.gaps) > 0 && a.gaps[0].time <= a.pending[n].Time {
 			sink.LostActivities(a.gaps[0].lost)
 			a.gaps = a.gaps[1:]
 		}
-		if a.pending[n].Executor.Kind == sample.UnknownExecutor {
-			unknown(&a.pending[n])
+		if admit(&a.pending[n]) {
+			sink.Activity(&a.pending[n].Activity)
 		}
-		sink.Activity(&a.pending[n].Activity)
 		n++
 	}
 	if a.pending = a.pending[n:]; len(a.pending) > 0 {
@@ -186,6 +194,22 @@ func (p *Profiler) FollowTurns() {
 	if err := p.activities.requests.AttachTurns(); err != nil {
 		p.log.Warn("turns of event loops are not seen: their requests are told less well", "error", err)
 	}
+}
+
+// followsCloses tells whether the close of a Unix socket that was read from at a time
+// will be seen. The first such read makes closes be sent from then on. A thread would be
+// taken to work for a request forever if its socket were closed unseen.
+func (p *Profiler) followsCloses(time uint64) bool {
+	a := p.activities
+	if a.closing == 0 {
+		if err := a.requests.AttachCloses(); err != nil {
+			a.closing = never
+			p.log.Warn("closes of Unix sockets are not seen: requests on them are not followed", "error", err)
+		} else {
+			a.closing = monotonic()
+		}
+	}
+	return time >= a.closing
 }
 
 // close is idempotent.

@@ -412,8 +412,20 @@ func (p *Profiler) replay(horizon uint64) {
 // before hands on the activities up to a time.
 func (p *Profiler) before(time uint64) {
 	if p.activities != nil {
-		p.activities.until(time, p.opts.Requests, p.meet)
+		p.activities.until(time, p.opts.Requests, p.admit)
 	}
+}
+
+// admit looks at an activity, and says whether it is to be handed on.
+func (p *Profiler) admit(a *activity) bool {
+	switch {
+	case a.Executor.Kind == sample.UnknownExecutor:
+		p.meet(a)
+	case a.local && a.Kind == sample.Read && a.Executor.Kind == sample.Thread && !p.followsCloses(a.Time):
+		p.stats.unfollowed.Inc()
+		return false
+	}
+	return true
 }
 
 // meet sees to it that it will be known who executes in a process that serves requests.

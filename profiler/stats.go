@@ -14,6 +14,7 @@ type stats struct {
 	events, lostEvents             prometheus.Counter
 	mapsErrors, fileErrors         prometheus.Counter
 	unknownAddresses, cpuErrors    prometheus.Counter
+	unfollowed                     prometheus.Counter
 	truncated                      *prometheus.CounterVec
 	processes, objects, onlineCPUs prometheus.Gauge
 }
@@ -46,6 +47,7 @@ func newStats(reg prometheus.Registerer) *stats {
 		fileErrors:       counter("file_errors_total", "Sampled files that could not be opened; their frames have no names."),
 		unknownAddresses: counter("unknown_addresses_total", "User frames outside of every known mapping."),
 		cpuErrors:        counter("cpu_errors_total", "Attempts to follow CPUs coming online or going offline that ended in an error."),
+		unfollowed:       counter("unfollowed_reads_total", "Reads from Unix sockets that were dropped because the sockets' closes were not seen yet."),
 		processes:        gauge("processes", "Processes known."),
 		objects:          gauge("objects", "Different mapped files known."),
 		onlineCPUs:       gauge("cpus", "CPUs sampled."),

@@ -182,10 +182,6 @@ func (v *handlerVerdict) meets(t *testing.T, bar handlerBar) {
 
 // The judge itself: what it calls right, wrong, and too much.
 func TestHandlerJudge(t *testing.T) {
-	servers := handlerServers()
-	of := func(name string) *handlerServer {
-		return &servers[slices.IndexFunc(servers, func(s handlerServer) bool { return s.name == name })]
-	}
 	for _, c := range []struct {
 		server, thread, function, labels string
 		right, wrong, claimed, secret    int64
@@ -222,7 +218,7 @@ func TestHandlerJudge(t *testing.T) {
 			sample.Label[name] = []string{value}
 		}
 		v := newHandlerVerdict()
-		v.hold(of(c.server), sample)
+		v.hold(handlerServerNamed(c.server), sample)
 		if claimed := v.claimed[fields[0]]; v.right != c.right || v.wrong[fields[0]] != c.wrong || claimed != c.claimed || int64(len(v.secrets)) != c.secret {
 			t.Errorf("%+v: right %d, wrong %v, claimed %d, secrets %v", c, v.right, v.wrong, claimed, v.secrets)
 		}

@@ -2,6 +2,8 @@
 
 package main
 
+import "slices"
+
 // handlerBar is what is asked for of one server, over all its loads but
 // pipelined ones. Of samples claimed exactly none may be wrong, of inferred ones
 // inferredBar, whatever the server.
@@ -40,12 +42,23 @@ type handlerServer struct {
 	bar       handlerBar
 }
 
-// handlerBuilds are shell scripts, run in testdata/rpc.
+// Shell scripts that build servers, run in testdata/rpc.
+const (
+	buildGoHTTP = "go build -o $DIR/gohttp ./gohttp"
+	buildGRPCGo = "go build -C grpcserver -o $DIR/grpcserver ."
+)
+
 var handlerBuilds = []string{
-	"go build -o $DIR/gohttp ./gohttp",
-	"go build -C grpcserver -o $DIR/grpcserver .",
+	buildGoHTTP,
+	buildGRPCGo,
 	"javac -d $DIR Truth.java Pool.java Reactor.java",
 	"gcc -O2 -Wall -Wextra -Werror -shared -fPIC -o $DIR/nginx-truth.so nginx-truth.c",
+}
+
+// handlerServerNamed is one of handlerServers.
+func handlerServerNamed(name string) *handlerServer {
+	servers := handlerServers()
+	return &servers[slices.IndexFunc(servers, func(s handlerServer) bool { return s.name == name })]
 }
 
 // Servers that others lead to come first.

@@ -50,8 +50,7 @@ func (h *handlerHost) start(t *testing.T, s *handlerServer, running map[string]*
 	known := map[string]string{"DIR": h.dir, "PORT": port(p.address)}
 	for i, name := range s.upstream {
 		if running[name] == nil {
-			servers := handlerServers()
-			h.start(t, &servers[slices.IndexFunc(servers, func(s handlerServer) bool { return s.name == name })], running)
+			h.start(t, handlerServerNamed(name), running)
 		}
 		known[[]string{"FIRST", "SECOND"}[i]] = port(running[name].address)
 	}

@@ -65,14 +65,7 @@ type handlerHost struct {
 
 func newHandlerHost(t *testing.T) *handlerHost {
 	t.Helper()
-	h := &handlerHost{t: t, dir: t.TempDir()}
-	for _, build := range handlerBuilds {
-		cmd := exec.Command("sh", "-ec", build)
-		cmd.Dir, cmd.Env = "testdata/rpc", append(os.Environ(), "DIR="+h.dir)
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Fatalf("%s: %v\n%s", build, err, out)
-		}
-	}
+	h := builtHandlers(t, handlerBuilds...)
 	// One file per route. The last two are compressed when they are asked for.
 	if err := os.Mkdir(h.dir+"/docroot", 0o755); err != nil {
 		t.Fatal(err)
@@ -88,6 +81,20 @@ func newHandlerHost(t *testing.T) *handlerHost {
 	}
 	h.certificate = newCertificate(t, h.dir)
 	h.agent = newWatcher(t)
+	return h
+}
+
+// builtHandlers is a host without an agent, with the servers that scripts build.
+func builtHandlers(t *testing.T, builds ...string) *handlerHost {
+	t.Helper()
+	h := &handlerHost{t: t, dir: t.TempDir()}
+	for _, build := range builds {
+		cmd := exec.Command("sh", "-ec", build)
+		cmd.Dir, cmd.Env = "testdata/rpc", append(os.Environ(), "DIR="+h.dir)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%s: %v\n%s", build, err, out)
+		}
+	}
 	return h
 }
 

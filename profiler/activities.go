@@ -21,10 +21,13 @@ type activities struct {
 	requests *bpf.Requests
 	ring     *ringbuf.Reader
 	record   ringbuf.Record
-	// pending is not handed on yet. Data lies in memory, which is used again
-	// once nothing is pending.
-	pending []activity
-	memory  []byte
+	// ringBytes is as much as one look into the ring takes.
+	ringBytes int
+	// pending is what was read, of which the first done are handed on. Its data lies in
+	// memory; spare is what memory was before the last look, to be used again.
+	pending       []activity
+	done          int
+	memory, spare []byte
 	// lost counts activities up to the last one read; gaps says before which of
 	// the pending ones some are missing.
 	lost uint64
@@ -50,11 +53,14 @@ type activity struct {
 // gap is a loss of activities some time before another one.
 type gap struct{ time, lost uint64 }
 
-// memoryKept is how much memory is kept for the next look, in bytes.
-const memoryKept = 1 << 20
+// What is kept of memory for the next look, in bytes, and of pending.
+const (
+	memoryKept  = 1 << 20
+	pendingKept = memoryKept / 128
+)
 
 func newActivities(s *bpf.Sampler, ringBytes int) (_ *activities, err error) {
-	a := new(activities)
+	a := &activities{ringBytes: ringBytes}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, a.close())
@@ -69,21 +75,47 @@ func newActivities(s *bpf.Sampler, ringBytes int) (_ *activities, err error) {
 	return a, nil
 }
 
-// poll reads what is in the ring. It returns how many records did not keep the
-// treaty.
-func (a *activities) poll() (bad int, err error) {
+// poll reads what is in the ring, but no more than fits into it: threads may fill it as
+// fast as it is read. Nothing that happened until a time is missing then. It also returns
+// how many records did not keep the treaty.
+func (a *activities) poll() (until uint64, bad int, err error) {
+	a.compact()
 	a.ring.SetDeadline(time.Unix(0, 1)) // do not wait
-	for {
+	for read := 0; read < a.ringBytes; read += len(a.record.RawSample) {
 		err := a.ring.ReadInto(&a.record)
 		if errors.Is(err, os.ErrDeadlineExceeded) {
-			return bad, nil
+			return never, bad, nil
 		}
 		if err != nil {
-			return bad, fmt.Errorf("read ring of activities: %w", err)
+			return 0, bad, fmt.Errorf("read ring of activities: %w", err)
 		}
 		if a.decode(a.record.RawSample) != nil {
 			bad++
 		}
+	}
+	if n := len(a.pending); n > 0 {
+		until = a.pending[n-1].Time - settle
+	}
+	return until, bad, nil
+}
+
+// compact frees the memory of what was handed on. Something always is not yet on a busy
+// host.
+func (a *activities) compact() {
+	a.pending = append(a.pending[:0], a.pending[a.done:]...)
+	a.done = 0
+	memory := a.spare[:0]
+	for i := range a.pending {
+		at := len(memory)
+		memory = append(memory, a.pending[i].Data...)
+		a.pending[i].Data = memory[at:len(memory):len(memory)]
+	}
+	a.memory, a.spare = memory, a.memory
+	if cap(a.spare) > memoryKept {
+		a.spare = nil
+	}
+	if cap(a.pending) > pendingKept {
+		a.pending = slices.Clone(a.pending)
 	}
 }
 
@@ -132,30 +164,23 @@ func (a *activities) sort() {
 // until hands on what happened up to a time. admit is called for each activity before,
 // and says whether it is to be handed on.
 func (a *activities) until(now uint64, sink RequestSink, admit func(*activity) bool) {
-	n := 0
-	for n < len(a.pending) && a.pending[n].Time <= now {
-		for len(a.gaps) > 0 && a.gaps[0].time <= a.pending[n].Time {
+	for a.done < len(a.pending) && a.pending[a.done].Time <= now {
+		next := &a.pending[a.done]
+		for len(a.gaps) > 0 && a.gaps[0].time <= next.Time {
 			sink.LostActivities(a.gaps[0].lost)
 			a.gaps = a.gaps[1:]
 		}
-		if admit(&a.pending[n]) {
-			sink.Activity(&a.pending[n].Activity)
+		if admit(next) {
+			sink.Activity(&next.Activity)
 		}
-		n++
-	}
-	if a.pending = a.pending[n:]; len(a.pending) > 0 {
-		return
-	}
-	a.pending = a.pending[:0]
-	if a.memory = a.memory[:0]; cap(a.memory) > memoryKept {
-		a.memory, a.pending = nil, nil
+		a.done++
 	}
 }
 
 // losses tells of a loss that nothing in the ring has told of yet.
 func (a *activities) losses(sink RequestSink) error {
 	lost, err := a.requests.Lost()
-	if err == nil && lost > a.lost && len(a.pending) == 0 {
+	if err == nil && lost > a.lost && a.done == len(a.pending) {
 		sink.LostActivities(lost - a.lost)
 		a.lost = lost
 	}

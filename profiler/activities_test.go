@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/fleetprof/fleetprof/bpf"
 	"github.com/fleetprof/fleetprof/sample"
 )
 
@@ -216,5 +217,45 @@ func checkActivities(t *testing.T, all []sample.Activity, pid uint32, socket uin
 	}
 	if read != len(sent) || written != len(sent) || closed != 1 {
 		t.Errorf("%d reads and %d writes, want %d; %d closes, want 1", read, written, len(sent), closed)
+	}
+}
+
+// countingSink counts activities.
+type countingSink struct{ n int }
+
+func (s *countingSink) Activity(*sample.Activity) { s.n++ }
+func (s *countingSink) LostActivities(uint64)     {}
+func (s *countingSink) Exited(uint32)             {}
+
+// On a busy host something is always too young to be handed on. What has been handed on
+// must not be kept for it.
+func TestActivitiesOfABusyHostAreForgotten(t *testing.T) {
+	const looks, each = 1000, 100
+	a, sink := new(activities), new(countingSink)
+	admit := func(*activity) bool { return true }
+	var now uint64
+	for range looks {
+		a.compact()
+		for range each {
+			now++
+			text := fmt.Appendf(nil, "GET /%d HTTP/1.1\r\n\r\n", now)
+			head := bpf.Activity{Kind: bpf.RecordActivity, TimeNs: now, Captured: uint16(len(text))}
+			if err := a.decode(encode(t, head, text)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		a.sort()
+		a.until(now-1, sink, admit)
+	}
+	for i, left := range a.pending[a.done:] {
+		if want := fmt.Sprintf("GET /%d HTTP/1.1\r\n\r\n", now); i > 0 || string(left.Data) != want {
+			t.Errorf("pending: %q, want %q", left.Data, want)
+		}
+	}
+	if want := looks*each - 1; sink.n != want {
+		t.Errorf("%d activities handed on, want %d", sink.n, want)
+	}
+	if n := cap(a.memory) + cap(a.spare) + cap(a.pending); n > 8*each*40 {
+		t.Errorf("memory for %d bytes and activities is kept", n)
 	}
 }

@@ -330,26 +330,27 @@ func (p *Profiler) poll() (horizon uint64, err error) {
 		return 0, err
 	}
 	p.polled.Store(int64(monotonic()))
-	if err := p.pollActivities(); err != nil {
+	until, err := p.pollActivities()
+	if err != nil {
 		return 0, err
 	}
-	horizon = monotonic() - settle
+	horizon = min(monotonic()-settle, until)
 	for _, c := range p.cpus.byNo {
 		p.drain(c.side)
 	}
 	return horizon, nil
 }
 
-// pollActivities reads the ring of activities. Nothing that ticks in hand have to
+// pollActivities reads the ring of activities. Nothing that ticks until a time have to
 // be compared with is missing then.
-func (p *Profiler) pollActivities() error {
+func (p *Profiler) pollActivities() (until uint64, err error) {
 	if p.activities == nil {
-		return nil
+		return never, nil
 	}
-	bad, err := p.activities.poll()
+	until, bad, err := p.activities.poll()
 	p.stats.badRecords.Add(float64(bad))
 	p.activities.sort()
-	return err
+	return until, err
 }
 
 // nextEpoch begins a new epoch when it is time. No more than once for each look

@@ -232,17 +232,19 @@ const (
 type watcher struct {
 	observer
 	address string
+	pid     int
 }
 
 func newWatcher(t *testing.T) watcher {
 	t.Helper()
-	w := watcher{observer{t.TempDir()}, freeAddress(t)}
+	w := watcher{observer: observer{t.TempDir()}, address: freeAddress(t)}
 	cmd := exec.Command(fleetprof, "agent", "--store=dir:"+w.directory, "--frequency=499", "--window="+windowLength.String(), "--listen="+w.address)
 	var said strings.Builder
 	cmd.Stdout, cmd.Stderr = &said, &said
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+	w.pid = cmd.Process.Pid
 	t.Cleanup(func() {
 		cmd.Process.Signal(os.Interrupt)
 		if err := cmd.Wait(); err != nil || t.Failed() {

@@ -21,7 +21,7 @@ KERNELS  ?=
 # Debian packages. The compiler's version is pinned: the committed BPF objects
 # are its output, byte for byte.
 GENERATE_PACKAGES := clang-16 llvm-16 libbpf-dev linux-libc-dev
-TEST_PACKAGES     := gcc g++ libc6-dev libc6-dbg musl-tools libclang-rt-16-dev binutils bpftool curl linux-perf chromium nodejs openjdk-17-jdk-headless nginx-light openssl procps python3 $(GENERATE_PACKAGES)
+TEST_PACKAGES     := gcc g++ libc6-dev libc6-dbg musl-tools libclang-rt-16-dev binutils bpftool curl linux-perf chromium nodejs openjdk-17-jdk-headless nginx-light openssl libgnutls28-dev procps python3 $(GENERATE_PACKAGES)
 BENCH_PACKAGES    := gcc libc6-dev bpftrace linux-perf chromium nodejs nginx-light clang-16
 VM_PACKAGES       := qemu-system-x86 qemu-system-arm cpio gcc libc6-dev gcc-aarch64-linux-gnu libc6-dev-arm64-cross
 

@@ -189,6 +189,7 @@ enum activity_kind {
 	ACTIVITY_WRITE = 2, /* bytes were written to one */
 	ACTIVITY_CLOSE = 3, /* its last descriptor is closed */
 	ACTIVITY_WAIT = 4,  /* epoll_wait(2) is entered, the first time after other activities */
+	ACTIVITY_TLS = 5,   /* a record of TLS was moved through a socket, the first by a thread */
 };
 
 enum activity_flag {
@@ -205,7 +206,7 @@ struct activity {
 	__u8 reserved;
 	__u16 captured; /* bytes that follow */
 	__u64 time_ns;	/* CLOCK_MONOTONIC */
-	__u64 socket;	/* inode number */
+	__u64 socket;	/* inode number, or what tls.h makes of a session of TLS */
 	__u32 bytes;	/* that the call moved; the kernel moves less than 2 GiB */
 	__u32 passed;	/* requests on the socket that were passed over before this one */
 	__u64 goroutine;

@@ -106,9 +106,9 @@ struct {
 /* The bytes read to tell whether a transfer is of interest; a power of two. */
 #define FIRST_LOOK CAPTURE_RESPONSE
 
-/* The record in the making. No program here is entered while another one runs on
- * the CPU: they run in process context, with preemption off, and not in interrupts
- * but for socket_state(), which has a record of its own. */
+/* The record in the making. No program that uses it is entered while another one runs
+ * on the CPU: they run in process context, with preemption off, and not in interrupts
+ * but for socket_state(), which has a record of its own; uprobes use none, see tls.h. */
 struct record {
 	struct activity head;
 	__u8 data[CAPTURE_WATCHED];
@@ -505,6 +505,8 @@ static __always_inline void report(struct task_struct *task, struct record *r, c
 		c->passed = 0;
 }
 
+#include "tls.h"
+
 /*
  * Linux 6.3 and later: where the kernel has moved bytes through a socket. Nothing
  * but sockets pays.
@@ -565,6 +567,7 @@ static __always_inline int on_socket(struct sock *sk, int result, int flags, enu
 	struct socket *socket;
 	struct record *r;
 	struct file *file;
+	__u8 how;
 
 	if (result <= 0 || sk->sk_type != SOCK_STREAM || is_own() || (flags & (MSG_PEEK | MSG_ERRQUEUE)))
 		return 0;
@@ -580,6 +583,8 @@ static __always_inline int on_socket(struct sock *sk, int result, int flags, enu
 		return 0;
 	if (interest == INTEREST_TLS && what == ACTIVITY_READ)
 		remember_current(task);
+	if (interest != INTEREST_TLS && in_tls_call())
+		return 0;
 	socket = sk->sk_socket;
 	if (!socket)
 		return 0;
@@ -588,9 +593,11 @@ static __always_inline int on_socket(struct sock *sk, int result, int flags, enu
 		return 0;
 	if (c && pass_over(c, &t, interest, file->f_inode->i_ino))
 		return 0;
+	how = blocking_flag(file->f_flags, flags);
+	if (interest == INTEREST_TLS)
+		moved_record(task, how);
 	report(task, r, &t, interest, sk, file->f_inode->i_ino,
-	       blocking_flag(file->f_flags, flags) |
-		       (is_inet(sk->__sk_common.skc_family) ? 0 : ACTIVITY_LOCAL));
+	       how | (is_inet(sk->__sk_common.skc_family) ? 0 : ACTIVITY_LOCAL));
 	return 0;
 }
 
@@ -687,6 +694,7 @@ static __always_inline void after_call(const struct call *call, __u64 result, __
 	struct record *r = my_record();
 	enum interest interest;
 	struct file *file;
+	__u8 how;
 	__u64 socket;
 
 	if (!r || (flags & (MSG_PEEK | MSG_ERRQUEUE)))
@@ -694,11 +702,16 @@ static __always_inline void after_call(const struct call *call, __u64 result, __
 	interest = look_at(r, &t);
 	if (interest == INTEREST_NONE && !watching)
 		return;
+	if (interest != INTEREST_TLS && in_tls_call())
+		return;
 	file = file_of(task, call->fd);
 	socket = stream_socket(file);
-	if (socket)
-		report(task, r, &t, interest, NULL, socket,
-		       blocking_flag(READ(file, file, f_flags), flags));
+	if (!socket)
+		return;
+	how = blocking_flag(READ(file, file, f_flags), flags);
+	if (interest == INTEREST_TLS)
+		moved_record(task, how);
+	report(task, r, &t, interest, NULL, socket, how);
 }
 
 #define AT_EXIT(name, what, prepare, flags)                                                        \

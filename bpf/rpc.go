@@ -30,6 +30,7 @@ const (
 	RecordActivity      = uint16(samplerRecordKindRECORD_ACTIVITY)
 	ActivityNonblocking = uint8(rpcActivityFlagACTIVITY_NONBLOCKING)
 	ActivityLocal       = uint8(rpcActivityFlagACTIVITY_LOCAL)
+	ActivityTLS         = uint8(rpcActivityKindACTIVITY_TLS)
 	ExecutorUnknown     = uint32(samplerExecutorEXECUTOR_UNKNOWN)
 	ExecutorThread      = uint32(samplerExecutorEXECUTOR_THREAD)
 	ExecutorGoroutine   = uint32(samplerExecutorEXECUTOR_GOROUTINE)
@@ -55,6 +56,7 @@ type (
 	common struct {
 		rpcMaps
 		rpcVariables
+		tlsPrograms
 		EnterEpollPwait  *ebpf.Program `ebpf:"enter_epoll_pwait"`
 		EnterEpollPwait2 *ebpf.Program `ebpf:"enter_epoll_pwait2"`
 		EnterEpollWait   *ebpf.Program `ebpf:"enter_epoll_wait"`
@@ -277,7 +279,7 @@ func (r *Requests) Lost() (n uint64, err error) {
 // Sampler.MapBytes counts it.
 func (r *Requests) MapBytes() (uint64, error) {
 	o := &r.objects
-	return mapBytes([]*ebpf.Map{o.Activities, o.Watched, o.Turns, o.Servers, o.Records, o.Closings})
+	return mapBytes([]*ebpf.Map{o.Activities, o.Watched, o.Turns, o.Servers, o.Records, o.Closings, o.TlsThreads})
 }
 
 // Close ends the programs and takes them out of the kernel. It is idempotent.
@@ -296,7 +298,7 @@ func (r *Requests) Close() error {
 	} {
 		errs = append(errs, program.Close())
 	}
-	return errors.Join(append(errs, o.rpcMaps.Close())...)
+	return errors.Join(append(errs, o.tlsPrograms.close(), o.rpcMaps.Close())...)
 }
 
 // SetProgram says what a process runs.

@@ -47,6 +47,7 @@ const (
 	rpcActivityKindACTIVITY_WRITE rpcActivityKind = 2
 	rpcActivityKindACTIVITY_CLOSE rpcActivityKind = 3
 	rpcActivityKindACTIVITY_WAIT  rpcActivityKind = 4
+	rpcActivityKindACTIVITY_TLS   rpcActivityKind = 5
 )
 
 type rpcCapture uint32
@@ -125,6 +126,18 @@ type rpcRecord struct {
 	Data [4096]uint8
 }
 
+type rpcTlsThread struct {
+	_           structs.HostLayout
+	Mm          uint64
+	ExecId      uint64
+	Session     uint64
+	Buffer      uint64
+	Moved       uint64
+	Sp          uint64
+	What        uint32
+	Nonblocking uint32
+}
+
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
@@ -137,6 +150,7 @@ const (
 	rpcMapRecords           = "records"
 	rpcMapServers           = "servers"
 	rpcMapServing           = "serving"
+	rpcMapTlsThreads        = "tls_threads"
 	rpcMapTurns             = "turns"
 	rpcMapWatched           = "watched"
 	rpcProgEnterClose       = "enter_close"
@@ -156,6 +170,12 @@ const (
 	rpcProgSocketRead       = "socket_read"
 	rpcProgSocketState      = "socket_state"
 	rpcProgSocketWritten    = "socket_written"
+	rpcProgTlsDone          = "tls_done"
+	rpcProgTlsFree          = "tls_free"
+	rpcProgTlsRead          = "tls_read"
+	rpcProgTlsReadEx        = "tls_read_ex"
+	rpcProgTlsWrite         = "tls_write"
+	rpcProgTlsWriteEx       = "tls_write_ex"
 	rpcVarEmitActivity      = "emit_activity"
 	rpcVarEmitActivityFlag  = "emit_activity_flag"
 	rpcVarEmitActivityKind  = "emit_activity_kind"
@@ -163,6 +183,7 @@ const (
 	rpcVarKernelStackBytes  = "kernel_stack_bytes"
 	rpcVarLost              = "lost"
 	rpcVarOwnTgid           = "own_tgid"
+	rpcVarTlsProbed         = "tls_probed"
 	rpcVarWatching          = "watching"
 )
 
@@ -225,6 +246,12 @@ type rpcProgramSpecs struct {
 	SocketRead       *ebpf.ProgramSpec `ebpf:"socket_read"`
 	SocketState      *ebpf.ProgramSpec `ebpf:"socket_state"`
 	SocketWritten    *ebpf.ProgramSpec `ebpf:"socket_written"`
+	TlsDone          *ebpf.ProgramSpec `ebpf:"tls_done"`
+	TlsFree          *ebpf.ProgramSpec `ebpf:"tls_free"`
+	TlsRead          *ebpf.ProgramSpec `ebpf:"tls_read"`
+	TlsReadEx        *ebpf.ProgramSpec `ebpf:"tls_read_ex"`
+	TlsWrite         *ebpf.ProgramSpec `ebpf:"tls_write"`
+	TlsWriteEx       *ebpf.ProgramSpec `ebpf:"tls_write_ex"`
 }
 
 // rpcMapSpecs contains maps before they are loaded into the kernel.
@@ -239,6 +266,7 @@ type rpcMapSpecs struct {
 	Records     *ebpf.MapSpec `ebpf:"records"`
 	Servers     *ebpf.MapSpec `ebpf:"servers"`
 	Serving     *ebpf.MapSpec `ebpf:"serving"`
+	TlsThreads  *ebpf.MapSpec `ebpf:"tls_threads"`
 	Turns       *ebpf.MapSpec `ebpf:"turns"`
 	Watched     *ebpf.MapSpec `ebpf:"watched"`
 }
@@ -254,6 +282,7 @@ type rpcVariableSpecs struct {
 	KernelStackBytes *ebpf.VariableSpec `ebpf:"kernel_stack_bytes"`
 	Lost             *ebpf.VariableSpec `ebpf:"lost"`
 	OwnTgid          *ebpf.VariableSpec `ebpf:"own_tgid"`
+	TlsProbed        *ebpf.VariableSpec `ebpf:"tls_probed"`
 	Watching         *ebpf.VariableSpec `ebpf:"watching"`
 }
 
@@ -285,6 +314,7 @@ type rpcMaps struct {
 	Records     *ebpf.Map `ebpf:"records"`
 	Servers     *ebpf.Map `ebpf:"servers"`
 	Serving     *ebpf.Map `ebpf:"serving"`
+	TlsThreads  *ebpf.Map `ebpf:"tls_threads"`
 	Turns       *ebpf.Map `ebpf:"turns"`
 	Watched     *ebpf.Map `ebpf:"watched"`
 }
@@ -299,6 +329,7 @@ func (m *rpcMaps) Close() error {
 		m.Records,
 		m.Servers,
 		m.Serving,
+		m.TlsThreads,
 		m.Turns,
 		m.Watched,
 	)
@@ -315,6 +346,7 @@ type rpcVariables struct {
 	KernelStackBytes *ebpf.Variable `ebpf:"kernel_stack_bytes"`
 	Lost             *ebpf.Variable `ebpf:"lost"`
 	OwnTgid          *ebpf.Variable `ebpf:"own_tgid"`
+	TlsProbed        *ebpf.Variable `ebpf:"tls_probed"`
 	Watching         *ebpf.Variable `ebpf:"watching"`
 }
 
@@ -339,6 +371,12 @@ type rpcPrograms struct {
 	SocketRead       *ebpf.Program `ebpf:"socket_read"`
 	SocketState      *ebpf.Program `ebpf:"socket_state"`
 	SocketWritten    *ebpf.Program `ebpf:"socket_written"`
+	TlsDone          *ebpf.Program `ebpf:"tls_done"`
+	TlsFree          *ebpf.Program `ebpf:"tls_free"`
+	TlsRead          *ebpf.Program `ebpf:"tls_read"`
+	TlsReadEx        *ebpf.Program `ebpf:"tls_read_ex"`
+	TlsWrite         *ebpf.Program `ebpf:"tls_write"`
+	TlsWriteEx       *ebpf.Program `ebpf:"tls_write_ex"`
 }
 
 func (p *rpcPrograms) Close() error {
@@ -360,6 +398,12 @@ func (p *rpcPrograms) Close() error {
 		p.SocketRead,
 		p.SocketState,
 		p.SocketWritten,
+		p.TlsDone,
+		p.TlsFree,
+		p.TlsRead,
+		p.TlsReadEx,
+		p.TlsWrite,
+		p.TlsWriteEx,
 	)
 }
 

@@ -18,9 +18,10 @@ import (
 
 // activities reads what threads do on sockets. Not safe for concurrent use.
 type activities struct {
-	requests *bpf.Requests
-	ring     *ringbuf.Reader
-	record   ringbuf.Record
+	requests  *bpf.Requests
+	libraries *libraries
+	ring      *ringbuf.Reader
+	record    ringbuf.Record
 	// ringBytes is as much as one look into the ring takes.
 	ringBytes int
 	// pending is what was read, of which the first done are handed on. Its data lies in
@@ -135,10 +136,15 @@ func (a *activities) decode(record []byte) error {
 		a.gaps = append(a.gaps, gap{h.TimeNs, h.Lost - a.lost})
 		a.lost = h.Lost
 	}
+	space := addressSpace{h.Mm, h.ExecId}
+	if h.What == bpf.ActivityTLS {
+		a.libraries.moved(h.Tgid, space)
+		return nil
+	}
 	at := len(a.memory)
 	a.memory = append(a.memory, data[:h.Captured]...)
 	local := h.Flags&bpf.ActivityLocal != 0
-	a.pending = append(a.pending, activity{space: addressSpace{h.Mm, h.ExecId}, local: local, Activity: sample.Activity{
+	a.pending = append(a.pending, activity{space: space, local: local, Activity: sample.Activity{
 		Time:        h.TimeNs,
 		PID:         h.Tgid,
 		TID:         h.Tid,
@@ -240,6 +246,9 @@ func (p *Profiler) followsCloses(time uint64) bool {
 // close is idempotent.
 func (a *activities) close() error {
 	var errs []error
+	if a.libraries != nil {
+		a.libraries.close()
+	}
 	if a.ring != nil {
 		errs = append(errs, a.ring.Close())
 	}

@@ -158,6 +158,7 @@ func New(opts Options) (_ *Profiler, err error) {
 			return nil, err
 		}
 		p.programs.probe = p.activities.requests.Probe
+		p.activities.libraries = newLibraries(images(p.files, opts.Proc), p.activities.requests.ProbeTLS, p.log, opts.Registerer)
 	}
 	p.kernel = newKernelCollector(p.sampler)
 	if p.activities != nil {
@@ -227,6 +228,9 @@ func (p *Profiler) Run(ctx context.Context) error {
 	}
 	p.programs.start(context.WithoutCancel(ctx))
 	defer p.programs.stop()
+	if p.activities != nil {
+		p.activities.libraries.start(context.WithoutCancel(ctx))
+	}
 	p.tables.start(context.WithoutCancel(ctx))
 	defer p.tables.close()
 	p.polled.Store(int64(monotonic()))
@@ -461,6 +465,9 @@ func (p *Profiler) unlistEnded() {
 	for _, pid := range p.processes.ended {
 		p.lists.remove(pid)
 		p.programs.ended(pid)
+		if p.activities != nil {
+			p.activities.libraries.ended(pid)
+		}
 	}
 	p.processes.ended = p.processes.ended[:0]
 }
@@ -522,6 +529,7 @@ func (p *Profiler) keepHouse() {
 	p.stats.processes.Set(float64(len(p.processes.byPID)))
 	p.stats.objects.Set(float64(p.processes.objects.count()))
 	if p.activities != nil {
+		p.lookForTLS()
 		if err := p.activities.losses(p.opts.Requests); err != nil {
 			p.log.Error("cannot count lost activities", "error", err)
 		}

@@ -353,6 +353,14 @@ func (p *programs) use(pid uint32, e *executable) {
 	e.users++
 }
 
+// executor is of what kind those are that execute in a process, if not the runtime.
+func (p *programs) executor(pid uint32) uint32 {
+	if e := p.byPID[pid]; e != nil {
+		return e.executor
+	}
+	return bpf.ExecutorUnknown
+}
+
 // inPlace tells whether the kernel side still has the layout of a program.
 func (p *programs) inPlace(e *executable) bool {
 	return e.layout == nil || e.placed && p.numbers[e.number] == e

@@ -11,8 +11,8 @@ type handlerBar struct {
 	// coverage is the least share of the samples truly in a handler that are
 	// claimed, and rightly so; 0 where concurrent requests cannot be told apart.
 	coverage float64
-	// counted says that requests can be seen on the sockets: they are not
-	// encrypted.
+	// counted says that requests can be seen on the sockets, or where a C library
+	// encrypts them.
 	counted bool
 }
 
@@ -53,6 +53,7 @@ var handlerBuilds = []string{
 	buildGRPCGo,
 	"javac -d $DIR Truth.java Pool.java Reactor.java",
 	"gcc -O2 -Wall -Wextra -Werror -shared -fPIC -o $DIR/nginx-truth.so nginx-truth.c",
+	"gcc -O2 -Wall -Wextra -Werror -o $DIR/gnutls gnutls.c -lgnutls",
 }
 
 // handlerServerNamed is one of handlerServers.
@@ -63,7 +64,10 @@ func handlerServerNamed(name string) *handlerServer {
 
 // Servers that others lead to come first.
 func handlerServers() []handlerServer {
-	const nginx = "nginx -p $DIR -e stderr -c $DIR/"
+	const (
+		nginx = "nginx -p $DIR -e stderr -c $DIR/"
+		pair  = " $DIR/cert.pem $DIR/key.pem"
+	)
 	return []handlerServer{
 		{
 			name: "go-http", run: "$DIR/gohttp 127.0.0.1:$PORT", truth: truthByFunction, protocol: http1, pipelines: true,
@@ -72,10 +76,10 @@ func handlerServers() []handlerServer {
 			name: "python-threads", run: "python3 threads.py $PORT", truth: truthByThread, protocol: http1, pipelines: true,
 			bar: handlerBar{coverage: 0.99, counted: true},
 		}, {
-			name: "go-tls", run: "$DIR/gohttp 127.0.0.1:$PORT $DIR/cert.pem $DIR/key.pem", truth: truthByFunction, protocol: tls1,
+			name: "go-tls", run: "$DIR/gohttp 127.0.0.1:$PORT" + pair, truth: truthByFunction, protocol: tls1,
 			bar: handlerBar{coverage: 0.99},
 		}, {
-			name: "go-h2", run: "$DIR/gohttp 127.0.0.1:$PORT $DIR/cert.pem $DIR/key.pem", truth: truthByFunction, protocol: tls2,
+			name: "go-h2", run: "$DIR/gohttp 127.0.0.1:$PORT" + pair, truth: truthByFunction, protocol: tls2,
 			bar: handlerBar{coverage: 0.99},
 		}, {
 			name: "grpc-go", run: "$DIR/grpcserver 127.0.0.1:$PORT", truth: truthByFunction, protocol: grpc,
@@ -103,6 +107,19 @@ func handlerServers() []handlerServer {
 			name: "nginx-proxy", run: nginx + "nginx-proxy.conf", config: "nginx-proxy.conf", truth: truthByThread, protocol: http1,
 			env: []string{"LD_PRELOAD=$DIR/nginx-truth.so"}, upstream: []string{"go-http", "python-threads"},
 			bar: handlerBar{counted: true},
+		}, {
+			name: "python-tls", run: "python3 threads.py $PORT" + pair, truth: truthByThread, protocol: tls1,
+			bar: handlerBar{coverage: 0.99, counted: true},
+		}, {
+			name: "node-tls", run: "node server.js $PORT sync" + pair, truth: truthByThread, protocol: tls1,
+			bar: handlerBar{coverage: 0.99, counted: true},
+		}, {
+			name: "nginx-tls", run: nginx + "nginx-tls.conf", config: "nginx-tls.conf", truth: truthByThread, protocol: tls1,
+			env: []string{"LD_PRELOAD=$DIR/nginx-truth.so", "TRUTH_ROOT=$DIR/docroot"}, getOnly: true,
+			bar: handlerBar{counted: true},
+		}, {
+			name: "gnutls", run: "$DIR/gnutls $PORT" + pair, truth: truthByThread, protocol: tls1,
+			bar: handlerBar{coverage: 0.99, counted: true},
 		},
 	}
 }

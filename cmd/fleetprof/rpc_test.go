@@ -119,11 +119,7 @@ func (h *handlerHost) judge(t *testing.T, p *servingHandlers) (rows []string) {
 	if *handlerSeconds > 1 {
 		seconds, loads = *handlerSeconds, slices.Concat(briefLoads, longLoads)
 	}
-	warm := handlerLoad{clients: 2, keepAlive: true} // the agent meets the program
-	if _, err := p.client(h.trusted).load(warm, time.Now().Add(500*time.Millisecond)); err != nil {
-		t.Fatalf("%v\n%s", err, p.said())
-	}
-	time.Sleep(settling)
+	h.meet(t, p)
 	begin := h.agent.nextWindow(t)
 	before, end := p.cpu(t), begin
 	var trials []handlerTrial
@@ -160,6 +156,24 @@ func (h *handlerHost) judge(t *testing.T, p *servingHandlers) (rows []string) {
 	total.meets(t, p.server.bar)
 	h.whole(t, p, windows, handlerTrial{begin: begin, end: end}, used)
 	return rows
+}
+
+// meet puts a little load on a server until the agent knows the program.
+func (h *handlerHost) meet(t *testing.T, p *servingHandlers) {
+	t.Helper()
+	warm, before := handlerLoad{clients: 2, keepAlive: true}, h.agent.requests(t, p.service)
+	for deadline := time.Now().Add(20 * time.Second); ; {
+		if _, err := p.client(h.trusted).load(warm, time.Now().Add(500*time.Millisecond)); err != nil {
+			t.Fatalf("%v\n%s", err, p.said())
+		}
+		time.Sleep(settling)
+		if !p.server.bar.counted || h.agent.requests(t, p.service) > before {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the agent sees no requests")
+		}
+	}
 }
 
 // whole checks that the parts of a server's processes add up to the CPU time

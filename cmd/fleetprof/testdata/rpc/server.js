@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// An event loop: server.js PORT sync|async. The title of the process is the name of its main thread.
+// An event loop: server.js PORT sync|async [CERTIFICATE KEY]. The title of the process is the name of its main thread.
 'use strict';
 const http = require('node:http');
+const https = require('node:https');
+const {readFileSync} = require('node:fs');
 const {setTimeout: pause, setImmediate: turn} = require('node:timers/promises');
 
 const routes = [
@@ -57,10 +59,13 @@ async function handle(request, response) {
   response.end(route[2]);
 }
 
-const server = http.createServer((request, response) => {
+function serve(request, response) {
   if (request.method !== 'POST') return handle(request, response);
   request.resume().on('end', () => handle(request, response));
-});
+}
+
+const [certificate, key] = process.argv.slice(4);
+const server = key ? https.createServer({cert: readFileSync(certificate), key: readFileSync(key)}, serve) : http.createServer(serve);
 setInterval(() => named('backgrnd', 3), 40);
 process.title = 'idle';
 server.listen(Number(process.argv[2]), '127.0.0.1', 128);

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A thread per connection: threads.py PORT."""
+"""A thread per connection: threads.py PORT [CERTIFICATE KEY]."""
 import http.server
+import ssl
 import sys
 import threading
 import time
@@ -67,6 +68,17 @@ class Server(http.server.ThreadingHTTPServer):
     request_queue_size = 128
     daemon_threads = True
 
+    def get_request(self):
+        conn, address = super().get_request()
+        if TLS:  # the connection's own thread shakes hands, with its first read
+            conn = TLS.wrap_socket(conn, server_side=True, do_handshake_on_connect=False)
+        return conn, address
+
+
+TLS = None
+if len(sys.argv) > 2:
+    TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    TLS.load_cert_chain(sys.argv[2], sys.argv[3])
 
 server = Server(("127.0.0.1", int(sys.argv[1])), Handler)
 threading.Thread(target=background, daemon=True).start()

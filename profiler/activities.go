@@ -51,6 +51,9 @@ type activity struct {
 	local bool
 }
 
+// movedTLS is what only this room knows of: a thread moved its first record of TLS.
+const movedTLS = sample.ActivityKind(bpf.ActivityTLS)
+
 // gap is a loss of activities some time before another one.
 type gap struct{ time, lost uint64 }
 
@@ -136,15 +139,10 @@ func (a *activities) decode(record []byte) error {
 		a.gaps = append(a.gaps, gap{h.TimeNs, h.Lost - a.lost})
 		a.lost = h.Lost
 	}
-	space := addressSpace{h.Mm, h.ExecId}
-	if h.What == bpf.ActivityTLS {
-		a.libraries.moved(h.Tgid, space)
-		return nil
-	}
 	at := len(a.memory)
 	a.memory = append(a.memory, data[:h.Captured]...)
 	local := h.Flags&bpf.ActivityLocal != 0
-	a.pending = append(a.pending, activity{space: space, local: local, Activity: sample.Activity{
+	a.pending = append(a.pending, activity{space: addressSpace{h.Mm, h.ExecId}, local: local, Activity: sample.Activity{
 		Time:        h.TimeNs,
 		PID:         h.Tgid,
 		TID:         h.Tid,
@@ -176,7 +174,9 @@ func (a *activities) until(now uint64, sink RequestSink, admit func(*activity) b
 			sink.LostActivities(a.gaps[0].lost)
 			a.gaps = a.gaps[1:]
 		}
-		if admit(next) {
+		if next.Kind == movedTLS {
+			a.libraries.moved(next.PID, next.space)
+		} else if admit(next) {
 			sink.Activity(&next.Activity)
 		}
 		a.done++

@@ -16,11 +16,12 @@ import (
 func busyboxNames() []string { return []string{"sh", "taskset", "true"} }
 
 // sources are programs in C that tests start. The machines have no compiler:
-// the profiler's tests find spin by FLEETPROF_TEST_SPIN.
+// the profiler's tests find spin and tls by FLEETPROF_TEST_SPIN and FLEETPROF_TEST_TLS.
 func sources() map[string]string {
 	return map[string]string{
 		"spin":  "profiler/testdata/spin.c",
 		"sleep": ".ci/vm/programs/sleep.c",
+		"tls":   "profiler/testdata/tls.c",
 	}
 }
 

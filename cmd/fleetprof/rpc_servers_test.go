@@ -46,6 +46,7 @@ type handlerServer struct {
 const (
 	buildGoHTTP = "go build -o $DIR/gohttp ./gohttp"
 	buildGRPCGo = "go build -C grpcserver -o $DIR/grpcserver ."
+	buildGnuTLS = "gcc -O2 -Wall -Wextra -Werror -o $DIR/gnutls gnutls.c -lgnutls"
 )
 
 var handlerBuilds = []string{
@@ -53,7 +54,7 @@ var handlerBuilds = []string{
 	buildGRPCGo,
 	"javac -d $DIR Truth.java Pool.java Reactor.java",
 	"gcc -O2 -Wall -Wextra -Werror -shared -fPIC -o $DIR/nginx-truth.so nginx-truth.c",
-	"gcc -O2 -Wall -Wextra -Werror -o $DIR/gnutls gnutls.c -lgnutls",
+	buildGnuTLS,
 }
 
 // handlerServerNamed is one of handlerServers.

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -247,6 +248,7 @@ type watcher struct {
 	observer
 	address string
 	pid     int
+	stop    func() // idempotent
 }
 
 func newWatcher(t *testing.T) watcher {
@@ -259,12 +261,13 @@ func newWatcher(t *testing.T) watcher {
 		t.Fatal(err)
 	}
 	w.pid = cmd.Process.Pid
-	t.Cleanup(func() {
+	w.stop = sync.OnceFunc(func() {
 		cmd.Process.Signal(os.Interrupt)
 		if err := cmd.Wait(); err != nil || t.Failed() {
 			t.Logf("%v: %v\n%s", cmd.Args, err, &said)
 		}
 	})
+	t.Cleanup(w.stop)
 	w.since(t, time.Now()) // it is at work
 	return w
 }

@@ -352,5 +352,11 @@ func FuzzOpen(f *testing.F) {
 		}
 		for range o.Relatives() {
 		}
+		offsets, _ := o.FindFunctions([]string{"main", "_start"})
+		for name, offset := range offsets {
+			if offset >= uint64(len(b)) {
+				t.Errorf("%s is at %#x of %#x bytes", name, offset, len(b))
+			}
+		}
 	})
 }

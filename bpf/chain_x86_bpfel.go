@@ -34,6 +34,8 @@ const (
 	chainVarCgroupSubsys     = "cgroup_subsys"
 	chainVarEmitCounter      = "emit_counter"
 	chainVarEmitExecutor     = "emit_executor"
+	chainVarEmitLabel        = "emit_label"
+	chainVarEmitLabels       = "emit_labels"
 	chainVarEmitLayout       = "emit_layout"
 	chainVarEmitLimit        = "emit_limit"
 	chainVarEmitMapping      = "emit_mapping"
@@ -127,6 +129,8 @@ type chainVariableSpecs struct {
 	CgroupSubsys     *ebpf.VariableSpec `ebpf:"cgroup_subsys"`
 	EmitCounter      *ebpf.VariableSpec `ebpf:"emit_counter"`
 	EmitExecutor     *ebpf.VariableSpec `ebpf:"emit_executor"`
+	EmitLabel        *ebpf.VariableSpec `ebpf:"emit_label"`
+	EmitLabels       *ebpf.VariableSpec `ebpf:"emit_labels"`
 	EmitLayout       *ebpf.VariableSpec `ebpf:"emit_layout"`
 	EmitLimit        *ebpf.VariableSpec `ebpf:"emit_limit"`
 	EmitMapping      *ebpf.VariableSpec `ebpf:"emit_mapping"`
@@ -206,6 +210,8 @@ type chainVariables struct {
 	CgroupSubsys     *ebpf.Variable `ebpf:"cgroup_subsys"`
 	EmitCounter      *ebpf.Variable `ebpf:"emit_counter"`
 	EmitExecutor     *ebpf.Variable `ebpf:"emit_executor"`
+	EmitLabel        *ebpf.Variable `ebpf:"emit_label"`
+	EmitLabels       *ebpf.Variable `ebpf:"emit_labels"`
 	EmitLayout       *ebpf.Variable `ebpf:"emit_layout"`
 	EmitLimit        *ebpf.Variable `ebpf:"emit_limit"`
 	EmitMapping      *ebpf.Variable `ebpf:"emit_mapping"`

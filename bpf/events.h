@@ -38,6 +38,7 @@ enum record_kind {
 	RECORD_STACK = 3,
 	RECORD_ACTIVITY = 4, /* in the ring of activities */
 	RECORD_REQUEST = 5,
+	RECORD_LABELS = 6,
 };
 
 /* Why the walk of a user stack ended. sample.Stop is the Go side of it. */
@@ -77,7 +78,8 @@ enum counter {
 	COUNTER_LATE_REFUSED = 7,      /* the same, had there been room: walked by frame pointers */
 	COUNTER_KNOWN = 8,	       /* ticks whose stack did not have to travel again */
 	COUNTER_LOST_CALL = 9,	       /* ticks whose chain of tail calls broke: never seen */
-	COUNTERS = 10,
+	COUNTER_LABELS_CUT = 10,       /* ticks with labels that could not be read, or not all */
+	COUNTERS = 11,
 };
 
 /* Who executes: sample.ExecutorKind is the Go side of it. */
@@ -171,6 +173,32 @@ struct request {
 };
 
 _Static_assert(sizeof(struct request) == 320, "struct request is part of the treaty");
+
+/*
+ * The pprof labels of the goroutine of the tick to come. The record ends after
+ * count of them.
+ */
+#define LABELS 10
+#define KEY_BYTES 32
+#define VALUE_BYTES 128
+
+struct label {
+	/* Lengths in the program, of which so many bytes are here. */
+	__u32 key_length;
+	__u32 value_length;
+	__u8 key[KEY_BYTES];
+	__u8 value[VALUE_BYTES];
+};
+
+struct labels {
+	__u16 kind; /* RECORD_LABELS */
+	__u16 count;
+	__u32 cpu;
+	__u64 time_ns; /* that of the tick to come */
+	struct label label[LABELS];
+};
+
+_Static_assert(sizeof(struct labels) == 16 + LABELS * 168, "struct labels is part of the treaty");
 
 /*
  * Where frame pointers lead out of the pieces, to another stack or too far, what
@@ -275,10 +303,12 @@ struct layout {
 	__s32 request_url;
 	__s32 request_pattern; /* -1: there is none */
 	__s32 url_path; /* in net/url.URL */
+	__s32 labels;	/* in g; -1: not known */
+	__s32 label_list; /* in the labels: of a slice; -1: they are a map */
 	struct served served[SERVED];
 };
 
-_Static_assert(sizeof(struct layout) == 64 + SERVED * sizeof(struct served), "struct layout is part of the treaty");
+_Static_assert(sizeof(struct layout) == 72 + SERVED * sizeof(struct served), "struct layout is part of the treaty");
 
 /* What a process runs. mm and exec_id are those of the address space, as in
  * struct process. */

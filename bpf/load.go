@@ -171,6 +171,7 @@ type Counters struct {
 	Late             uint64 // ticks whose stack went up the ring to be walked there
 	LateRefused      uint64 // the same, had there been room
 	Known            uint64 // ticks whose stack did not have to travel again
+	LabelsCut        uint64 // ticks with labels that could not be read, or not all
 }
 
 // Counters reads the sampler's counters.
@@ -187,6 +188,7 @@ func (s *Sampler) Counters() (Counters, error) {
 		samplerCounterCOUNTER_LATE:               &c.Late,
 		samplerCounterCOUNTER_LATE_REFUSED:       &c.LateRefused,
 		samplerCounterCOUNTER_KNOWN:              &c.Known,
+		samplerCounterCOUNTER_LABELS_CUT:         &c.LabelsCut,
 	} {
 		var perCPU []uint64
 		if err := s.objects.Counters.Lookup(uint32(which), &perCPU); err != nil {

@@ -93,6 +93,8 @@ type rpcLayout struct {
 	RequestUrl     int32
 	RequestPattern int32
 	UrlPath        int32
+	Labels         int32
+	LabelList      int32
 	Served         [12]struct {
 		_         structs.HostLayout
 		StartPc   uint64

@@ -20,6 +20,7 @@
 #include "kernel.h"
 #include "executor.h"
 #include "request.h"
+#include "labels.h"
 #include "regs.h"
 #include "task.h"
 #include "walk.h"
@@ -34,6 +35,8 @@ const enum executor emit_executor __attribute__((unused));
 const enum request_kind emit_request_kind __attribute__((unused));
 const struct tick emit_tick __attribute__((unused));
 const struct request emit_request __attribute__((unused));
+const struct label emit_label __attribute__((unused));
+const struct labels emit_labels __attribute__((unused));
 const struct layout emit_layout __attribute__((unused));
 const struct program emit_program __attribute__((unused));
 const struct registers emit_registers __attribute__((unused));
@@ -105,6 +108,7 @@ struct scratch {
 	__u64 sent_from, sent_bytes; /* the pieces of this tick */
 	struct user_abi saved;
 	struct who who;
+	struct labels labels;
 };
 
 /* PCPU_MIN_UNIT_SIZE of the kernel. */
@@ -513,6 +517,32 @@ static __always_inline void send_request(struct scratch *s)
 		bpf_ringbuf_discard(r, BPF_RB_NO_WAKEUP);
 }
 
+/* Sends the labels that the program has given the goroutine. Most have none: then
+ * one word is read. */
+static __always_inline void send_labels(struct scratch *s)
+{
+	__u32 number = s->who.layout;
+	struct layout *l = bpf_map_lookup_elem(&layouts, &number);
+	struct labels *to = &s->labels;
+	__u64 set, bytes;
+
+	if (s->who.executor != EXECUTOR_GOROUTINE || !l)
+		return;
+	set = field(s->who.g, l->labels);
+	if (set == 0)
+		return;
+	to->kind = RECORD_LABELS;
+	to->cpu = s->tick.cpu;
+	to->time_ns = s->tick.time_ns;
+	if (!read_labels(l, set, to))
+		count(COUNTER_LABELS_CUT);
+	bytes = offsetof(struct labels, label) + to->count * sizeof(struct label);
+	if (bytes > sizeof(*to) || to->count == 0)
+		return;
+	if (bpf_ringbuf_output(&ring, to, bytes, BPF_RB_NO_WAKEUP))
+		count(COUNTER_LABELS_CUT);
+}
+
 /* The user part of the stack of a task that has one. */
 static __always_inline void user_stack(struct user_abi *ctx, struct scratch *s, __u64 mode)
 {
@@ -528,6 +558,7 @@ static __always_inline void user_stack(struct user_abi *ctx, struct scratch *s, 
 	} else {
 		note_executor(s);
 		send_request(s);
+		send_labels(s);
 		prepare_walk(s);
 		walk(ctx, s);
 	}

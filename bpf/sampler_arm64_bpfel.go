@@ -31,7 +31,8 @@ const (
 	samplerCounterCOUNTER_LATE_REFUSED       samplerCounter = 7
 	samplerCounterCOUNTER_KNOWN              samplerCounter = 8
 	samplerCounterCOUNTER_LOST_CALL          samplerCounter = 9
-	samplerCounterCOUNTERS                   samplerCounter = 10
+	samplerCounterCOUNTER_LABELS_CUT         samplerCounter = 10
+	samplerCounterCOUNTERS                   samplerCounter = 11
 )
 
 type samplerExecutor uint32
@@ -48,6 +49,29 @@ type samplerGoroutineKey struct {
 	Goroutine uint64
 	Tgid      uint32
 	Reserved  uint32
+}
+
+type samplerLabel struct {
+	_           structs.HostLayout
+	KeyLength   uint32
+	ValueLength uint32
+	Key         [32]uint8
+	Value       [128]uint8
+}
+
+type samplerLabels struct {
+	_      structs.HostLayout
+	Kind   uint16
+	Count  uint16
+	Cpu    uint32
+	TimeNs uint64
+	Label  [10]struct {
+		_           structs.HostLayout
+		KeyLength   uint32
+		ValueLength uint32
+		Key         [32]uint8
+		Value       [128]uint8
+	}
 }
 
 type samplerLayout struct {
@@ -67,6 +91,8 @@ type samplerLayout struct {
 	RequestUrl     int32
 	RequestPattern int32
 	UrlPath        int32
+	Labels         int32
+	LabelList      int32
 	Served         [12]struct {
 		_         structs.HostLayout
 		StartPc   uint64
@@ -142,6 +168,7 @@ const (
 	samplerRecordKindRECORD_STACK     samplerRecordKind = 3
 	samplerRecordKindRECORD_ACTIVITY  samplerRecordKind = 4
 	samplerRecordKindRECORD_REQUEST   samplerRecordKind = 5
+	samplerRecordKindRECORD_LABELS    samplerRecordKind = 6
 )
 
 type samplerRegisters struct {
@@ -266,6 +293,20 @@ type samplerScratch struct {
 		Tgid      uint32
 		Reserved  uint32
 	}
+	Labels struct {
+		_      structs.HostLayout
+		Kind   uint16
+		Count  uint16
+		Cpu    uint32
+		TimeNs uint64
+		Label  [10]struct {
+			_           structs.HostLayout
+			KeyLength   uint32
+			ValueLength uint32
+			Key         [32]uint8
+			Value       [128]uint8
+		}
+	}
 }
 
 type samplerSegment struct {
@@ -363,6 +404,8 @@ const (
 	samplerVarCgroupSubsys     = "cgroup_subsys"
 	samplerVarEmitCounter      = "emit_counter"
 	samplerVarEmitExecutor     = "emit_executor"
+	samplerVarEmitLabel        = "emit_label"
+	samplerVarEmitLabels       = "emit_labels"
 	samplerVarEmitLayout       = "emit_layout"
 	samplerVarEmitLimit        = "emit_limit"
 	samplerVarEmitMapping      = "emit_mapping"
@@ -453,6 +496,8 @@ type samplerVariableSpecs struct {
 	CgroupSubsys     *ebpf.VariableSpec `ebpf:"cgroup_subsys"`
 	EmitCounter      *ebpf.VariableSpec `ebpf:"emit_counter"`
 	EmitExecutor     *ebpf.VariableSpec `ebpf:"emit_executor"`
+	EmitLabel        *ebpf.VariableSpec `ebpf:"emit_label"`
+	EmitLabels       *ebpf.VariableSpec `ebpf:"emit_labels"`
 	EmitLayout       *ebpf.VariableSpec `ebpf:"emit_layout"`
 	EmitLimit        *ebpf.VariableSpec `ebpf:"emit_limit"`
 	EmitMapping      *ebpf.VariableSpec `ebpf:"emit_mapping"`
@@ -530,6 +575,8 @@ type samplerVariables struct {
 	CgroupSubsys     *ebpf.Variable `ebpf:"cgroup_subsys"`
 	EmitCounter      *ebpf.Variable `ebpf:"emit_counter"`
 	EmitExecutor     *ebpf.Variable `ebpf:"emit_executor"`
+	EmitLabel        *ebpf.Variable `ebpf:"emit_label"`
+	EmitLabels       *ebpf.Variable `ebpf:"emit_labels"`
 	EmitLayout       *ebpf.Variable `ebpf:"emit_layout"`
 	EmitLimit        *ebpf.Variable `ebpf:"emit_limit"`
 	EmitMapping      *ebpf.Variable `ebpf:"emit_mapping"`

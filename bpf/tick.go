@@ -5,12 +5,14 @@ package bpf
 import "unsafe"
 
 // The records of the ring, see events.h. The addresses of a stack follow a Tick,
-// memory follows a StackPiece.
+// memory follows a StackPiece, and of Labels only as many come as there are.
 type (
 	Tick       = samplerTick
 	Registers  = samplerRegisters
 	StackPiece = samplerStackPiece
 	Request    = samplerRequest
+	Label      = samplerLabel
+	Labels     = samplerLabels
 )
 
 // The sizes of the records in the rings.
@@ -20,6 +22,8 @@ const (
 	StackPieceBytes = int(unsafe.Sizeof(StackPiece{}))
 	ActivityBytes   = int(unsafe.Sizeof(Activity{}))
 	RequestBytes    = int(unsafe.Sizeof(Request{}))
+	LabelBytes      = int(unsafe.Sizeof(Label{}))
+	LabelsBytes     = int(unsafe.Offsetof(Labels{}.Label)) // without any
 )
 
 // The treaty's constants under Go names; events.h says what they mean.
@@ -31,6 +35,7 @@ const (
 	RecordRegisters = uint16(samplerRecordKindRECORD_REGISTERS)
 	RecordStack     = uint16(samplerRecordKindRECORD_STACK)
 	RecordRequest   = uint16(samplerRecordKindRECORD_REQUEST)
+	RecordLabels    = uint16(samplerRecordKindRECORD_LABELS)
 
 	RequestHTTP = uint16(samplerRequestKindREQUEST_HTTP)
 	RequestGRPC = uint16(samplerRequestKindREQUEST_GRPC)

@@ -35,6 +35,8 @@ func TestLayoutsAreTheObjects(t *testing.T) {
 		"layout":      reflect.TypeFor[Layout](),
 		"program":     reflect.TypeFor[Program](),
 		"request":     reflect.TypeFor[Request](),
+		"label":       reflect.TypeFor[Label](),
+		"labels":      reflect.TypeFor[Labels](),
 		"tick":        reflect.TypeFor[Tick](),
 		"registers":   reflect.TypeFor[Registers](),
 		"stack_piece": reflect.TypeFor[StackPiece](),

@@ -70,13 +70,29 @@ type decoder struct {
 	frames frameCache
 	// coming is by CPU the tick to come and its stack.
 	coming map[uint32]*comingStack
-	// requests is by CPU what the executor of the tick to come serves.
-	requests map[uint32]comingRequest
+	// requests is by CPU what the executor of the tick to come serves, and published
+	// what the program says of it.
+	requests  map[uint32]coming[sample.Request]
+	published map[uint32]coming[[]sample.Attribute]
 }
 
-type comingRequest struct {
-	time    uint64
-	request sample.Request
+// coming belongs to a tick to come.
+type coming[T any] struct {
+	time uint64
+	what T
+}
+
+// take removes what came for a tick of a CPU, and returns it if it is for this one.
+func take[T any](all map[uint32]coming[T], cpu uint32, time uint64) (what T) {
+	c, ok := all[cpu]
+	if !ok {
+		return what
+	}
+	delete(all, cpu)
+	if c.time == time {
+		what = c.what
+	}
+	return what
 }
 
 type comingStack struct {
@@ -86,7 +102,9 @@ type comingStack struct {
 
 func newDecoder() *decoder {
 	return &decoder{
-		frames: newFrameCache(), coming: make(map[uint32]*comingStack), requests: make(map[uint32]comingRequest),
+		frames: newFrameCache(), coming: make(map[uint32]*comingStack),
+		requests:  make(map[uint32]coming[sample.Request]),
+		published: make(map[uint32]coming[[]sample.Attribute]),
 	}
 }
 
@@ -106,6 +124,8 @@ func (d *decoder) decode(record []byte) (t tick, ok bool, err error) {
 		return tick{}, false, d.piece(record)
 	case bpf.RecordRequest:
 		return tick{}, false, d.request(record)
+	case bpf.RecordLabels:
+		return tick{}, false, d.labels(record)
 	default:
 		return tick{}, false, malformed{"kind", int(kind), int(bpf.RecordTick)}
 	}
@@ -147,12 +167,8 @@ func (d *decoder) tick(record []byte) (tick, error) {
 		},
 		space: addressSpace{h.Mm, h.ExecId},
 	}
-	if r, ok := d.requests[h.Cpu]; ok {
-		delete(d.requests, h.Cpu)
-		if r.time == h.TimeNs {
-			t.Request = r.request
-		}
-	}
+	t.Request = take(d.requests, h.Cpu, h.TimeNs)
+	t.Published = take(d.published, h.Cpu, h.TimeNs)
 	coming := d.coming[h.Cpu]
 	delete(d.coming, h.Cpu)
 	if h.Flags&bpf.FlagLate != 0 {
@@ -246,7 +262,32 @@ func (d *decoder) request(record []byte) error {
 			r.Route = route
 		}
 	}
-	d.requests[h.Cpu] = comingRequest{h.TimeNs, r}
+	d.requests[h.Cpu] = coming[sample.Request]{h.TimeNs, r}
+	return nil
+}
+
+// labels takes those that are whole: part of a name is another name.
+func (d *decoder) labels(record []byte) error {
+	h, rest, err := head[bpf.Labels](record, bpf.LabelsBytes)
+	if err != nil {
+		return err
+	}
+	if want := int(h.Count) * bpf.LabelBytes; len(rest) < want {
+		return malformed{"length of labels", len(rest), want}
+	}
+	var all []sample.Attribute
+	for range h.Count {
+		var l bpf.Label
+		if l, rest, err = head[bpf.Label](rest, bpf.LabelBytes); err != nil {
+			return err
+		}
+		key, known := goString(l.Key[:], l.KeyLength)
+		value, whole := goString(l.Value[:], l.ValueLength)
+		if known && whole && key != "" && value != "" {
+			all = append(all, sample.Attribute{Key: key, Value: value})
+		}
+	}
+	d.published[h.Cpu] = coming[[]sample.Attribute]{h.TimeNs, all}
 	return nil
 }
 

@@ -25,6 +25,8 @@ func layoutOf(l *goruntime.Layout) *bpf.Layout {
 		RequestUrl:     int32(l.RequestURL),
 		RequestPattern: int32(l.RequestPattern),
 		UrlPath:        int32(l.URLPath),
+		Labels:         int32(l.GLabels),
+		LabelList:      int32(l.LabelList),
 	}
 	for i, s := range l.Served[:min(len(l.Served), len(out.Served))] {
 		kind := bpf.RequestHTTP

@@ -247,7 +247,7 @@ func (p *processes) locate(raw *sample.Raw, proc *process, hold func(r *region, 
 		CgroupID: raw.CgroupID,
 		Stack:    make(sample.Stack, 0, len(raw.Kernel)+len(raw.User)+1),
 		Executor: raw.Executor,
-		Request:  raw.Request,
+		Request:  raw.Request, Published: raw.Published,
 	}
 	for i, address := range raw.Kernel {
 		s.Stack = append(s.Stack, sample.Location{Object: kernelObject, Offset: callSite(i, address)})

@@ -101,6 +101,7 @@ func (k *kernelCollector) Collect(ch chan<- prometheus.Metric) {
 		"late":               c.Late,
 		"late_refused":       c.LateRefused,
 		"known":              c.Known,
+		"labels_cut":         c.LabelsCut,
 	} {
 		ch <- prometheus.MustNewConstMetric(k.desc, prometheus.CounterValue, float64(n), event)
 	}

@@ -69,6 +69,11 @@ const (
 	RuntimeExecutor ExecutorKind = 3
 )
 
+// Attribute is something that a program publishes about what it executes: a label of
+// Go's runtime/pprof, or an attribute of the OpenTelemetry thread context. Key and
+// Value are whole, and of whatever bytes the program likes.
+type Attribute struct{ Key, Value string }
+
 // Request is what the memory of a program told, at the tick, about the request
 // that the executor serves. The zero value is none.
 type Request struct {

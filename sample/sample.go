@@ -32,10 +32,11 @@ type Raw struct {
 	KernelCut bool
 	// Stop says why the walk of the user stack ended.
 	Stop Stop
-	// Executor is who executed, and Request what the program's memory told about
-	// what it serves.
-	Executor Executor
-	Request  Request
+	// Executor is who executed, Request what the program's memory told about what it
+	// serves, and Published what the program itself says about that.
+	Executor  Executor
+	Request   Request
+	Published []Attribute
 }
 
 // Stop is the reason why the walk of a user stack ended. The numbers are part
@@ -180,8 +181,10 @@ type Sample struct {
 	Thread   string
 	CgroupID uint64
 	Stack    Stack
-	Executor Executor
-	Request  Request
+	// As in Raw.
+	Executor  Executor
+	Request   Request
+	Published []Attribute
 }
 
 // Frame is a named position. One Location gives several frames where the

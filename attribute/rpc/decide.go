@@ -74,7 +74,10 @@ func (e *Engine) decide(v verdictOf, decided func(sample.Handler)) {
 
 // judge looks at the evidence, the strongest first.
 func (e *Engine) judge(s *sample.Sample) verdictOf {
-	if v, ok := e.published(s); ok {
+	if v, ok := e.labelled(s); ok {
+		return v
+	}
+	if v, ok := e.told(s); ok {
 		return v
 	}
 	switch s.Executor.Kind {
@@ -111,43 +114,51 @@ func (e *Engine) perhapsUnoccupied(s *sample.Sample) {
 	}
 }
 
-// published is what the program's own memory says.
-func (e *Engine) published(s *sample.Sample) (v verdictOf, ok bool) {
+// told is what the program's memory says of the request.
+func (e *Engine) told(s *sample.Sample) (v verdictOf, ok bool) {
 	q := &s.Request
-	path, _, _ := strings.Cut(q.Path, "?")
-	if q.Source == "" || q.RPC == "" && q.Route == "" && path == "" {
+	p, h := e.inMemory(s)
+	if h == nil {
 		return v, false
 	}
-	p := e.process(s.Process.PID)
-	service := p.service
-	v.claim = claim{attribution: sample.Exact, source: q.Source}
-	switch {
-	case q.RPC != "":
-		v.h = e.handlers.rpc(service, q.RPC)
-	case q.Route != "":
-		v.h = e.handlers.route(service, q.Method, pathOf(q.Route))
-	default:
-		h := head{method: []byte(q.Method)}
-		if !h.setTarget([]byte(path), false) {
-			h.target = unknownPath
-		}
-		found, _ := e.handlers.path(service, h.method, h.target, false)
-		v.h = p.known(found)
-	}
+	v.claim = claim{sample.Exact, q.Source, h}
 	switch q.Goroutine {
 	case s.Executor.Goroutine:
-		e.join(p, s, v.h)
+		e.join(p, s, h)
 		return v, true
 	case s.Executor.Parent:
 		if e.late(s) {
 			e.metrics.late.Inc()
 			return unattributed(), true
 		}
-		e.join(p, s, v.h)
+		e.join(p, s, h)
 		v.attribution = sample.Inferred
-		return e.child(s, e.parentRequest(s, service), v), true
+		return e.child(s, e.parentRequest(s, p.service), v), true
 	}
 	return unattributed(), true
+}
+
+// inMemory is the handler of the request that the program's memory tells, nil if it
+// tells none.
+func (e *Engine) inMemory(s *sample.Sample) (*process, *handler) {
+	q := &s.Request
+	path, _, _ := strings.Cut(q.Path, "?")
+	if q.Source == "" || q.RPC == "" && q.Route == "" && path == "" {
+		return nil, nil
+	}
+	p := e.process(s.Process.PID)
+	switch {
+	case q.RPC != "":
+		return p, e.handlers.rpc(p.service, systemGRPC, q.RPC)
+	case q.Route != "":
+		return p, e.handlers.route(p.service, q.Method, pathOf(q.Route))
+	}
+	h := head{method: []byte(q.Method)}
+	if !h.setTarget([]byte(path), false) {
+		h.target = unknownPath
+	}
+	found, _ := e.handlers.path(p.service, h.method, h.target, false)
+	return p, p.known(found)
 }
 
 // pathOf is the path of a pattern, which in Go's net/http may have a method and

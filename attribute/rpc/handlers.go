@@ -139,10 +139,17 @@ func (h *handlers) route(s *service, method, route string) *handler {
 	return h.find(s, append(key, route...), len(key))
 }
 
-// rpc gives the handler for the path of a gRPC call.
-func (h *handlers) rpc(s *service, path string) *handler {
-	key := h.key(byRPC, nil)
-	return h.find(s, append(key, strings.TrimPrefix(path, "/")...), len(key))
+// template gives the handler for a template that the program itself tells.
+func (h *handlers) template(s *service, method, template string) *handler {
+	key := h.key(byTemplate, []byte(method))
+	return h.find(s, append(key, template...), len(key))
+}
+
+// rpc gives the handler for a method of an RPC system, which may have the slash
+// before it that it has as a path. system is "" or one that rpcSystem gives.
+func (h *handlers) rpc(s *service, system, method string) *handler {
+	key := append(append(append(h.scratch[:0], byRPC), system...), 0)
+	return h.find(s, append(key, strings.TrimPrefix(method, "/")...), len(key))
 }
 
 func (h *handlers) key(kind byte, method []byte) []byte {
@@ -153,8 +160,8 @@ func (h *handlers) key(kind byte, method []byte) []byte {
 	return h.scratch
 }
 
-// find looks up a key: kind, method, 0, name. Beyond the bound it is that of
-// `other`, one for each kind and method.
+// find looks up a key: kind, method or RPC system, 0, name. Beyond the bound it is
+// that of `other`, one for each of what comes before.
 func (h *handlers) find(s *service, key []byte, name int) *handler {
 	h.scratch = key
 	if found := s.handlers[string(key)]; found != nil {
@@ -177,7 +184,7 @@ func (h *handlers) find(s *service, key []byte, name int) *handler {
 	case byRoute:
 		labels.HTTPRoute = text
 	case byRPC:
-		labels = sample.Handler{RPCMethod: text, RPCSystem: "grpc"}
+		labels = sample.Handler{RPCMethod: text, RPCSystem: method}
 	}
 	made := h.metrics.handler(s.name, labels)
 	s.handlers[string(key)] = made

@@ -48,11 +48,11 @@ func (p *process) known(h *handler) *handler {
 	return h.known()
 }
 
-// join takes that the memory of a program told the handler of a request, which was
-// perhaps seen on a socket.
+// join takes that a program told the handler of the request that its memory shows,
+// which was perhaps seen on a socket.
 func (e *Engine) join(p *process, s *sample.Sample, h *handler) {
 	q := &s.Request
-	if q.Route == "" {
+	if h.labels.HTTPRoute == "" {
 		return
 	}
 	p.routed = true

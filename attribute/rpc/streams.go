@@ -173,7 +173,7 @@ func (e *Engine) openStream(s *socket, x *executor, a *sample.Activity, v *http2
 // streamHandler is the handler of an HTTP/2 request.
 func (e *Engine) streamHandler(p *process, v *http2.Event) *handler {
 	if strings.HasPrefix(v.ContentType, "application/grpc") && isRPC(v.Path) {
-		return e.handlers.rpc(p.service, v.Path)
+		return e.handlers.rpc(p.service, systemGRPC, v.Path)
 	}
 	h := head{method: []byte(v.Method)}
 	if v.Path == http2.Unknown || !h.setTarget([]byte(v.Path), false) {

@@ -34,11 +34,14 @@ const (
 	grpcStream       = "google.golang.org/grpc/internal/transport.Stream"
 	grpcServerStream = "google.golang.org/grpc/internal/transport.ServerStream"
 	curReq           = "sync/atomic.Pointer[net/http.response]"
+	pprofLabels      = "runtime/pprof.labelMap"           // a struct since Go 1.24
+	labelSet         = "internal/runtime/pprof/label.Set" // since Go 1.26
 )
 
 func wantedType(name string) bool {
 	switch name {
 	case "runtime.g", "runtime.m", "runtime.stack", "runtime.gobuf",
+		pprofLabels, "runtime/pprof.LabelSet", labelSet,
 		"net/http.conn", "net/http.response", "net/http.Request", "net/url.URL",
 		"net/http.http2responseWriter", "net/http.http2responseWriterState",
 		"golang.org/x/net/http2.responseWriter", "golang.org/x/net/http2.responseWriterState",
@@ -173,6 +176,14 @@ func (t types) within(of, name, inner, field string) int64 {
 	return a + b
 }
 
+// labelList is where pprof labels have their slice.
+func (t types) labelList() int64 {
+	if off := t.within(pprofLabels, "Set", labelSet, "List"); off != Absent {
+		return off
+	}
+	return t.within(pprofLabels, "LabelSet", "runtime/pprof.LabelSet", "list")
+}
+
 // offsets are those that the types give. What the runtime has no name for is an
 // error; servers that are not in the program have no chain.
 func (t types) offsets() (*offsets, error) {
@@ -184,6 +195,7 @@ func (t types) offsets() (*offsets, error) {
 			GGoid: t.field(g, "goid"), GParentGoid: t.field(g, "parentGoid"),
 			GStartPC: t.field(g, "startpc"), GLabels: t.field(g, "labels"),
 			MG0: t.field(m, "g0"), MCurg: t.field(m, "curg"), MVDSOSP: Absent, // see checkRuntime
+			LabelList: t.labelList(),
 		},
 		HTTP: HTTP{
 			RequestMethod: t.field("net/http.Request", "Method"), RequestURL: t.field("net/http.Request", "URL"),

@@ -61,6 +61,9 @@ type Runtime struct {
 	// goroutine while its thread executes code of the vDSO, else 0; it is absent
 	// where the runtime's code does not tell it.
 	MG0, MCurg, MVDSOSP int64
+	// LabelList is where the slice stands in what GLabels points to; absent before Go
+	// 1.24, where that is a map.
+	LabelList int64
 }
 
 // HTTP are offsets in net/http.Request and net/url.URL: strings (pointer and

@@ -62,6 +62,9 @@ func offsetsOf(f *objfile.File, info buildInfo) (*offsets, error) {
 	if o, err = types.offsets(); err != nil {
 		return nil, &UnsupportedError{info.version, err.Error()}
 	}
+	if o.LabelList == Absent { // it makes none, or in a way that is not known
+		o.GLabels = Absent
+	}
 	return o, nil
 }
 

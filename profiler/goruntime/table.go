@@ -10,49 +10,49 @@ func goOffsets(minor int) (o offsets, ok bool) {
 	switch minor {
 	case 20:
 		return offsets{
-			Runtime: Runtime{GStackLo: 0, GStackHi: 8, GM: 48, GSchedSP: 56, GGoid: 152, GParentGoid: Absent, GStartPC: 312, GLabels: 360, MG0: 0, MCurg: 192, MVDSOSP: Absent},
+			Runtime: Runtime{GStackLo: 0, GStackHi: 8, GM: 48, GSchedSP: 56, GGoid: 152, GParentGoid: Absent, GStartPC: 312, GLabels: 360, MG0: 0, MCurg: 192, MVDSOSP: Absent, LabelList: Absent},
 			HTTP:    HTTP{RequestMethod: 0, RequestURL: 16, RequestPattern: Absent, URLPath: 56},
 			HTTP1:   &Chain{State: 112, Owner: 0, Done: 160, Request: 8, Method: Absent},
 			HTTP2:   &Chain{State: 0, Owner: 16, Done: 82, Request: 8, Method: Absent},
 		}, true
 	case 21:
 		return offsets{
-			Runtime: Runtime{GStackLo: 0, GStackHi: 8, GM: 48, GSchedSP: 56, GGoid: 152, GParentGoid: 272, GStartPC: 296, GLabels: 344, MG0: 0, MCurg: 192, MVDSOSP: Absent},
+			Runtime: Runtime{GStackLo: 0, GStackHi: 8, GM: 48, GSchedSP: 56, GGoid: 152, GParentGoid: 272, GStartPC: 296, GLabels: 344, MG0: 0, MCurg: 192, MVDSOSP: Absent, LabelList: Absent},
 			HTTP:    HTTP{RequestMethod: 0, RequestURL: 16, RequestPattern: Absent, URLPath: 56},
 			HTTP1:   &Chain{State: 112, Owner: 0, Done: 160, Request: 8, Method: Absent},
 			HTTP2:   &Chain{State: 0, Owner: 16, Done: 82, Request: 8, Method: Absent},
 		}, true
 	case 22:
 		return offsets{
-			Runtime: Runtime{GStackLo: 0, GStackHi: 8, GM: 48, GSchedSP: 56, GGoid: 152, GParentGoid: 272, GStartPC: 296, GLabels: 344, MG0: 0, MCurg: 192, MVDSOSP: Absent},
+			Runtime: Runtime{GStackLo: 0, GStackHi: 8, GM: 48, GSchedSP: 56, GGoid: 152, GParentGoid: 272, GStartPC: 296, GLabels: 344, MG0: 0, MCurg: 192, MVDSOSP: Absent, LabelList: Absent},
 			HTTP:    HTTP{RequestMethod: 0, RequestURL: 16, RequestPattern: Absent, URLPath: 56},
 			HTTP1:   &Chain{State: 112, Owner: 0, Done: 160, Request: 8, Method: Absent},
 			HTTP2:   &Chain{State: 0, Owner: 16, Done: 82, Request: 8, Method: Absent},
 		}, true
 	case 23:
 		return offsets{
-			Runtime: Runtime{GStackLo: 0, GStackHi: 8, GM: 48, GSchedSP: 56, GGoid: 160, GParentGoid: 280, GStartPC: 304, GLabels: 352, MG0: 0, MCurg: 192, MVDSOSP: Absent},
+			Runtime: Runtime{GStackLo: 0, GStackHi: 8, GM: 48, GSchedSP: 56, GGoid: 160, GParentGoid: 280, GStartPC: 304, GLabels: 352, MG0: 0, MCurg: 192, MVDSOSP: Absent, LabelList: Absent},
 			HTTP:    HTTP{RequestMethod: 0, RequestURL: 16, RequestPattern: 232, URLPath: 56},
 			HTTP1:   &Chain{State: 112, Owner: 0, Done: 160, Request: 8, Method: Absent},
 			HTTP2:   &Chain{State: 0, Owner: 16, Done: 82, Request: 8, Method: Absent},
 		}, true
 	case 24:
 		return offsets{
-			Runtime: Runtime{GStackLo: 0, GStackHi: 8, GM: 48, GSchedSP: 56, GGoid: 160, GParentGoid: 280, GStartPC: 304, GLabels: 352, MG0: 0, MCurg: 192, MVDSOSP: Absent},
+			Runtime: Runtime{GStackLo: 0, GStackHi: 8, GM: 48, GSchedSP: 56, GGoid: 160, GParentGoid: 280, GStartPC: 304, GLabels: 352, MG0: 0, MCurg: 192, MVDSOSP: Absent, LabelList: 0},
 			HTTP:    HTTP{RequestMethod: 0, RequestURL: 16, RequestPattern: 232, URLPath: 56},
 			HTTP1:   &Chain{State: 112, Owner: 0, Done: 160, Request: 8, Method: Absent},
 			HTTP2:   &Chain{State: 0, Owner: 16, Done: 82, Request: 8, Method: Absent},
 		}, true
 	case 25:
 		return offsets{
-			Runtime: Runtime{GStackLo: 0, GStackHi: 8, GM: 48, GSchedSP: 56, GGoid: 152, GParentGoid: 272, GStartPC: 296, GLabels: 344, MG0: 0, MCurg: 184, MVDSOSP: Absent},
+			Runtime: Runtime{GStackLo: 0, GStackHi: 8, GM: 48, GSchedSP: 56, GGoid: 152, GParentGoid: 272, GStartPC: 296, GLabels: 344, MG0: 0, MCurg: 184, MVDSOSP: Absent, LabelList: 0},
 			HTTP:    HTTP{RequestMethod: 0, RequestURL: 16, RequestPattern: 232, URLPath: 56},
 			HTTP1:   &Chain{State: 112, Owner: 0, Done: 160, Request: 8, Method: Absent},
 			HTTP2:   &Chain{State: 0, Owner: 16, Done: 82, Request: 8, Method: Absent},
 		}, true
 	case 26:
 		return offsets{
-			Runtime: Runtime{GStackLo: 0, GStackHi: 8, GM: 48, GSchedSP: 56, GGoid: 152, GParentGoid: 280, GStartPC: 304, GLabels: 352, MG0: 0, MCurg: 184, MVDSOSP: Absent},
+			Runtime: Runtime{GStackLo: 0, GStackHi: 8, GM: 48, GSchedSP: 56, GGoid: 152, GParentGoid: 280, GStartPC: 304, GLabels: 352, MG0: 0, MCurg: 184, MVDSOSP: Absent, LabelList: 0},
 			HTTP:    HTTP{RequestMethod: 0, RequestURL: 16, RequestPattern: 232, URLPath: 56},
 			HTTP1:   &Chain{State: 112, Owner: 0, Done: 160, Request: 8, Method: Absent},
 			HTTP2:   &Chain{State: 0, Owner: 16, Done: 82, Request: 8, Method: Absent},

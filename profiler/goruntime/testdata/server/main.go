@@ -15,6 +15,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"runtime"
+	"runtime/pprof"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -78,6 +79,7 @@ func handle(w http.ResponseWriter, r *http.Request) {
 	deep(20)
 	s := stop{At: "handler", Method: r.Method, Path: r.URL.Path}
 	how := r.URL.Path[strings.LastIndexByte(r.URL.Path, '/')+1:]
+	pprof.SetGoroutineLabels(pprof.WithLabels(r.Context(), pprof.Labels("how", how)))
 	switch how {
 	case "child":
 		s.At, s.Parent = "child", goroutine()

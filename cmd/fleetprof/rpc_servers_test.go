@@ -51,6 +51,7 @@ const (
 
 var handlerBuilds = []string{
 	buildGoHTTP,
+	"ln $DIR/gohttp $DIR/golabels",
 	buildGRPCGo,
 	"javac -d $DIR Truth.java Pool.java Reactor.java",
 	"gcc -O2 -Wall -Wextra -Werror -shared -fPIC -o $DIR/nginx-truth.so nginx-truth.c",
@@ -73,6 +74,9 @@ func handlerServers() []handlerServer {
 		{
 			name: "go-http", run: "$DIR/gohttp 127.0.0.1:$PORT", truth: truthByFunction, protocol: http1, pipelines: true,
 			bar: handlerBar{coverage: 0.99, counted: true},
+		}, {
+			name: "go-labels", run: "$DIR/golabels 127.0.0.1:$PORT", env: []string{"ROUTES=labels"}, truth: truthByFunction,
+			protocol: http1, pipelines: true, bar: handlerBar{coverage: 0.99, counted: true},
 		}, {
 			name: "python-threads", run: "python3 threads.py $PORT", truth: truthByThread, protocol: http1, pipelines: true,
 			bar: handlerBar{coverage: 0.99, counted: true},

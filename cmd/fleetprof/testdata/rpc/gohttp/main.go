@@ -4,13 +4,18 @@
 // route a thread works for is in the names of the functions on its stack: workX
 // runs in the goroutine of the request, childX in goroutines it waits for, and
 // background in one that outlives the request that started it.
+//
+// With ROUTES=labels in the environment the true routes are in pprof labels, and the
+// patterns of the ServeMux are others.
 package main
 
 import (
+	"context"
 	"io"
 	"log"
 	"net/http"
 	"os"
+	"runtime/pprof"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -18,30 +23,48 @@ import (
 )
 
 func main() {
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /work/{id}", func(w http.ResponseWriter, _ *http.Request) {
+	mux := routes{http.NewServeMux(), os.Getenv("ROUTES") == "labels"}
+	mux.handle("GET", "/work/{id}", func(w http.ResponseWriter, _ *http.Request) {
 		workA()
 		io.WriteString(w, "a")
 	})
-	mux.HandleFunc("GET /tree/{id}/leaves", func(w http.ResponseWriter, _ *http.Request) {
+	mux.handle("GET", "/tree/{id}/leaves", func(w http.ResponseWriter, _ *http.Request) {
 		workB()
 		io.WriteString(w, "b")
 	})
-	mux.HandleFunc("POST /orders/{id}/items", func(w http.ResponseWriter, r *http.Request) {
+	mux.handle("POST", "/orders/{id}/items", func(w http.ResponseWriter, r *http.Request) {
 		io.Copy(io.Discard, r.Body)
 		workC()
 		io.WriteString(w, "c")
 	})
-	mux.HandleFunc("GET /files/{name...}", func(w http.ResponseWriter, _ *http.Request) {
+	mux.handle("GET", "/files/{name...}", func(w http.ResponseWriter, _ *http.Request) {
 		startBackground()
 		workD()
 		io.WriteString(w, "d")
 	})
-	server := &http.Server{Addr: os.Args[1], Handler: light(mux)}
+	server := &http.Server{Addr: os.Args[1], Handler: light(mux.ServeMux)}
 	if len(os.Args) > 2 {
 		log.Fatal(server.ListenAndServeTLS(os.Args[2], os.Args[3]))
 	}
 	log.Fatal(server.ListenAndServe())
+}
+
+// routes is a ServeMux that knows the true routes, or has them in labels.
+type routes struct {
+	*http.ServeMux
+	labels bool
+}
+
+func (m routes) handle(method, route string, handler http.HandlerFunc) {
+	if !m.labels {
+		m.HandleFunc(method+" "+route, handler)
+		return
+	}
+	misleading := strings.NewReplacer("{id}", "{wrong}", "{name...}", "{wrong...}").Replace(route)
+	m.HandleFunc(method+" "+misleading, func(w http.ResponseWriter, r *http.Request) {
+		labels := pprof.Labels("http.route", route, "http.request.method", r.Method)
+		pprof.Do(r.Context(), labels, func(context.Context) { handler(w, r) })
+	})
 }
 
 // light answers requests that ask for no work with a text, which begins as the
@@ -121,6 +144,7 @@ var running atomic.Bool
 //
 //go:noinline
 func background() {
+	pprof.SetGoroutineLabels(context.Background())
 	time.Sleep(200 * time.Millisecond) // the request has an answer by now
 	for range 20 {
 		burn(3)

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"strings"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/btf"
@@ -142,6 +141,10 @@ func loadRequests(s *Sampler, ringBytes int, direct bool) (_ *Requests, err erro
 	return r, nil
 }
 
+// Direct tells whether requests are seen by the tracepoints of sockets, which cost
+// nothing but sockets, and not by those of system calls.
+func (r *Requests) Direct() bool { return r.direct }
+
 // Attach starts the programs. On an error those already attached go on until
 // Close.
 func (r *Requests) Attach() error {
@@ -194,8 +197,8 @@ func (r *Requests) AttachTurns() error {
 func (r *Requests) trace(programs map[string]*ebpf.Program) error {
 	for name, program := range programs {
 		l, err := link.Tracepoint("syscalls", name, program, nil)
-		if errors.Is(err, os.ErrNotExist) && strings.Contains(name, "epoll") {
-			continue // an architecture or kernel without this call
+		if errors.Is(err, os.ErrNotExist) && (name == "sys_enter_epoll_wait" || name == "sys_enter_epoll_pwait2") {
+			continue // arm64 has no epoll_wait(2), Linux before 5.11 no epoll_pwait2(2)
 		}
 		if err != nil {
 			return explainTracepoint(name, err)
@@ -222,7 +225,7 @@ func (r *Requests) Probe(file *os.File, offset uint64) (io.Closer, error) {
 
 func explainTracepoint(name string, err error) error {
 	switch {
-	case errors.Is(err, os.ErrNotExist):
+	case errors.Is(err, os.ErrNotExist), !hasTracefs():
 		return &Unsupported{
 			"tracepoints of system calls",
 			"mount tracefs at /sys/kernel/tracing, or use a kernel with CONFIG_FTRACE_SYSCALLS",
@@ -236,6 +239,17 @@ func explainTracepoint(name string, err error) error {
 		}
 	}
 	return fmt.Errorf("attach to tracepoint syscalls:%s: %w", name, err)
+}
+
+// hasTracefs tells whether the kernel's tracepoints can be found by their names, see
+// Documentation/trace/ftrace.rst.
+func hasTracefs() bool {
+	for _, path := range []string{"/sys/kernel/tracing/events", "/sys/kernel/debug/tracing/events"} {
+		if _, err := os.Stat(path); err == nil || errors.Is(err, os.ErrPermission) {
+			return true
+		}
+	}
+	return false
 }
 
 // NewReader opens the ring for reading; the caller closes it.

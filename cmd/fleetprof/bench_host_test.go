@@ -54,7 +54,7 @@ func BenchmarkMemory(b *testing.B) {
 }
 
 // mappedMaps is the resident memory, in MiB, of BPF maps that a process has mapped.
-func mappedMaps(b *testing.B, pid int) (mib float64) {
+func mappedMaps(b testing.TB, pid int) (mib float64) {
 	b.Helper()
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps", pid))
 	if err != nil {
@@ -141,7 +141,7 @@ func needSamples(b *testing.B, of map[string]stacks, executables ...string) {
 }
 
 // highWater is the largest resident set a process ever had, in MiB.
-func highWater(b *testing.B, pid int) float64 {
+func highWater(b testing.TB, pid int) float64 {
 	b.Helper()
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {

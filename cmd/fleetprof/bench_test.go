@@ -181,7 +181,7 @@ func (t cpuTime) since(before cpuTime) cpuTime {
 	return cpuTime{t.user - before.user, t.system - before.system}
 }
 
-func cpuOf(b *testing.B, pid int) cpuTime {
+func cpuOf(b testing.TB, pid int) cpuTime {
 	b.Helper()
 	stat, err := procfs.New("/proc").Stat(uint32(pid))
 	if err != nil {
@@ -202,7 +202,7 @@ func metric(b *testing.B, address, name string) float64 {
 
 // metrics reads all values from the agent's /metrics, by name and labels as
 // they stand there.
-func metrics(b *testing.B, address string) map[string]float64 {
+func metrics(b testing.TB, address string) map[string]float64 {
 	b.Helper()
 	answer, err := http.Get("http://" + address + "/metrics")
 	if err != nil {

@@ -26,7 +26,7 @@ import (
 // diagnose makes every check, in the order in which a sample meets what they
 // are about.
 func diagnose(ctx context.Context) []finding {
-	return []finding{
+	findings := []finding{
 		checkKernel(),
 		checkPrivileges(),
 		checkPIDNamespace(),
@@ -37,8 +37,8 @@ func diagnose(ctx context.Context) []finding {
 		checkKernelSymbols(),
 		checkFiles(),
 		checkContainers(),
-		checkTracefs(),
 	}
+	return append(findings, checkRequests()...)
 }
 
 func checkKernel() finding {
@@ -232,14 +232,4 @@ func checkContainers() finding {
 		return failure(check, statusDegraded, err, "samples carry no container_id; mount the host's /sys/fs/cgroup")
 	}
 	return finding{Check: check, Status: statusOK, Detail: "told apart by " + hierarchy.String()}
-}
-
-func checkTracefs() finding {
-	const check = "tracefs"
-	for _, path := range []string{"/sys/kernel/tracing/events", "/sys/kernel/debug/tracing/events"} {
-		if _, err := os.Stat(path); err == nil {
-			return finding{Check: check, Status: statusOK, Detail: "mounted"}
-		}
-	}
-	return finding{Check: check, Status: statusOK, Detail: "not mounted; sampling does not need it"}
 }

@@ -5,12 +5,8 @@ package main
 import (
 	"context"
 	"flag"
-	"fmt"
 	"net"
 	"net/http"
-	"os"
-	"regexp"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -18,8 +14,6 @@ import (
 
 	"github.com/google/pprof/profile"
 	"golang.org/x/sync/errgroup"
-
-	"github.com/fleetprof/fleetprof/internal/procfs"
 )
 
 var hostileSeconds = flag.Int("hostile.seconds", 3, "seconds that TestHostileClients attacks")
@@ -45,7 +39,7 @@ func TestHostileClients(t *testing.T) {
 	}
 	begin := h.agent.nextWindow(t)
 	quiet := h.agent.load(t, windowLength)
-	before := h.agent.counts(t)
+	before := metrics(t, h.agent.address)
 	attacking := time.Duration(*hostileSeconds) * time.Second
 	ctx, cancel := context.WithTimeout(t.Context(), attacking)
 	defer cancel()
@@ -56,7 +50,7 @@ func TestHostileClients(t *testing.T) {
 	attackers.Wait()
 	flood(t, attacked[0].server.address, attacking/2)
 	time.Sleep(windowLength)
-	after := h.agent.counts(t)
+	after := metrics(t, h.agent.address)
 	h.agent.restsAgain(t, quiet)
 	end := time.Now()
 	for _, a := range attacked {
@@ -138,19 +132,9 @@ func flood(t *testing.T, address string, lasting time.Duration) {
 // load is the share of one CPU that the agent takes.
 func (w watcher) load(t *testing.T, lasting time.Duration) float64 {
 	t.Helper()
-	began, before := time.Now(), w.cpu(t)
+	began, before := time.Now(), cpuOf(t, w.pid)
 	time.Sleep(lasting)
-	return (w.cpu(t) - before) / time.Since(began).Seconds()
-}
-
-// cpu is what the agent has used so far, in seconds.
-func (w watcher) cpu(t *testing.T) float64 {
-	t.Helper()
-	stat, err := procfs.New("/proc").Stat(uint32(w.pid))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return float64(stat.User+stat.System) / procfs.TicksPerSecond
+	return cpuOf(t, w.pid).since(before).total() / time.Since(began).Seconds()
 }
 
 // restsAgain waits until the agent takes no more CPU time than before the attack.
@@ -170,24 +154,6 @@ func (w watcher) restsAgain(t *testing.T, before float64) {
 	}
 }
 
-// counts are the metrics of the agent, by name with labels.
-func (w watcher) counts(t *testing.T) map[string]float64 {
-	t.Helper()
-	counts := make(map[string]float64)
-	for _, line := range w.metrics(t) {
-		if i := strings.LastIndexByte(line, ' '); i > 0 && line[0] != '#' {
-			n, err := strconv.ParseFloat(line[i+1:], 64)
-			if err != nil {
-				t.Fatal(err)
-			}
-			counts[line[:i]] = n
-		}
-	}
-	return counts
-}
-
-var peakMemory = regexp.MustCompile(`(?m)^VmHWM:\s*(\d+) kB$`)
-
 // survived checks that the agent is well, kept to its memory, and counted what it gave up.
 func (w watcher) survived(t *testing.T, before, after map[string]float64) {
 	t.Helper()
@@ -199,22 +165,15 @@ func (w watcher) survived(t *testing.T, before, after map[string]float64) {
 	if answer.StatusCode != http.StatusOK {
 		t.Errorf("the agent is not well: %s", answer.Status)
 	}
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", w.pid))
-	if err != nil {
-		t.Fatal(err)
-	}
-	peak, err := strconv.Atoi(string(peakMemory.FindSubmatch(status)[1]))
-	if err != nil {
-		t.Fatal(err)
-	}
-	const budget, maps = 128 << 10, "fleetprof_bpf_map_bytes" // KiB; the default
-	if peak > budget {
-		t.Errorf("%d KiB were resident, want at most %d", peak, budget)
-	}
+	const maps = "fleetprof_bpf_map_bytes"
 	if after[maps] != before[maps] {
 		t.Errorf("BPF maps take %.0f bytes, took %.0f", after[maps], before[maps])
 	}
-	t.Logf("at most %d KiB were resident; maps take %.0f KiB", peak, after[maps]/1024)
+	peak := highWater(t, w.pid) - mappedMaps(t, w.pid) + after[maps]/(1<<20)
+	t.Logf("%.1f MiB at most, of which %.1f are maps", peak, after[maps]/(1<<20))
+	if peak > memoryBudget {
+		t.Errorf("resident memory and maps were %.1f MiB, want at most %d", peak, memoryBudget)
+	}
 	for name, n := range after {
 		moved := n - before[name]
 		if strings.HasPrefix(name, "fleetprof_rpc_") && !strings.Contains(name, "service_name") && !strings.Contains(name, "_bucket") && moved != 0 {

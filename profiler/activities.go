@@ -29,10 +29,10 @@ type activities struct {
 	pending       []activity
 	done          int
 	memory, spare []byte
-	// lost counts activities up to the last one read; gaps says before which of
-	// the pending ones some are missing.
-	lost uint64
-	gaps []gap
+	// lost counts activities that are known to be missing; gaps says where, in the order
+	// of time. latest is the time of the last one read.
+	lost, latest uint64
+	gaps         []gap
 	// turning says that the turns of event loops are sent.
 	turning bool
 	// closing is since when the closes of all sockets are sent, on the clock of
@@ -54,7 +54,7 @@ type activity struct {
 // movedTLS is what only this room knows of: a thread moved its first record of TLS.
 const movedTLS = sample.ActivityKind(bpf.ActivityTLS)
 
-// gap is a loss of activities some time before another one.
+// gap is a loss of activities some time after a time, and before anything else is known.
 type gap struct{ time, lost uint64 }
 
 // What is kept of memory for the next look, in bytes, and of pending.
@@ -88,7 +88,7 @@ func (a *activities) poll() (until uint64, bad int, err error) {
 	for read := 0; read < a.ringBytes; read += len(a.record.RawSample) {
 		err := a.ring.ReadInto(&a.record)
 		if errors.Is(err, os.ErrDeadlineExceeded) {
-			return never, bad, nil
+			return never, bad, a.countLost()
 		}
 		if err != nil {
 			return 0, bad, fmt.Errorf("read ring of activities: %w", err)
@@ -135,10 +135,8 @@ func (a *activities) decode(record []byte) error {
 	if len(data) < int(h.Captured) {
 		return malformed{"length of data", len(data), int(h.Captured)}
 	}
-	if h.Lost > a.lost { // another CPU may have seen an older number
-		a.gaps = append(a.gaps, gap{h.TimeNs, h.Lost - a.lost})
-		a.lost = h.Lost
-	}
+	a.missing(h.Lost)
+	a.latest = max(a.latest, h.TimeNs)
 	at := len(a.memory)
 	a.memory = append(a.memory, data[:h.Captured]...)
 	local := h.Flags&bpf.ActivityLocal != 0
@@ -165,32 +163,49 @@ func (a *activities) sort() {
 	}
 }
 
+// missing takes how many activities were lost up to one that is read now. It is less than
+// what another CPU has told if they came at the same time.
+func (a *activities) missing(lost uint64) {
+	if lost > a.lost {
+		a.gaps = append(a.gaps, gap{a.latest, lost - a.lost})
+		a.lost = lost
+	}
+}
+
+// countLost looks for losses that nothing in the ring, which is empty, has told of. Those
+// activities that came meanwhile may be from before them.
+func (a *activities) countLost() error {
+	lost, err := a.requests.Lost()
+	if err == nil && lost > a.lost {
+		a.missing(lost)
+		a.latest = max(a.latest, monotonic())
+		a.gaps = append(a.gaps, gap{a.latest, 0})
+	}
+	return err
+}
+
 // until hands on what happened up to a time. admit is called for each activity before,
 // and says whether it is to be handed on.
 func (a *activities) until(now uint64, sink RequestSink, admit func(*activity) bool) {
-	for a.done < len(a.pending) && a.pending[a.done].Time <= now {
+	for ; a.done < len(a.pending) && a.pending[a.done].Time <= now; a.done++ {
 		next := &a.pending[a.done]
-		for len(a.gaps) > 0 && a.gaps[0].time <= next.Time {
-			sink.LostActivities(a.gaps[0].lost)
-			a.gaps = a.gaps[1:]
-		}
+		a.skip(next.Time-1, sink)
 		if next.Kind == movedTLS {
 			a.libraries.moved(next.PID, next.space)
 		} else if admit(next) {
 			sink.Activity(&next.Activity)
 		}
-		a.done++
 	}
+	a.skip(now, sink)
 }
 
-// losses tells of a loss that nothing in the ring has told of yet.
-func (a *activities) losses(sink RequestSink) error {
-	lost, err := a.requests.Lost()
-	if err == nil && lost > a.lost && a.done == len(a.pending) {
-		sink.LostActivities(lost - a.lost)
-		a.lost = lost
+// skip tells of what is missing up to a time. Whatever is sampled in a gap could be of a
+// request that nobody has seen, though another one is still open.
+func (a *activities) skip(until uint64, sink RequestSink) {
+	for len(a.gaps) > 0 && a.gaps[0].time <= until {
+		sink.LostActivities(a.gaps[0].lost)
+		a.gaps = a.gaps[1:]
 	}
-	return err
 }
 
 // WatchSocket makes every read and write of a socket an activity, with more of

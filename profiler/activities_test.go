@@ -220,18 +220,49 @@ func checkActivities(t *testing.T, all []sample.Activity, pid uint32, socket uin
 	}
 }
 
-// countingSink counts activities.
-type countingSink struct{ n int }
+// tellingSink writes down what it is told.
+type tellingSink struct {
+	n    int
+	told []string
+}
 
-func (s *countingSink) Activity(*sample.Activity) { s.n++ }
-func (s *countingSink) LostActivities(uint64)     {}
-func (s *countingSink) Exited(uint32)             {}
+func (s *tellingSink) Activity(a *sample.Activity) {
+	s.n++
+	s.told = append(s.told, fmt.Sprint("activity ", a.Time))
+}
+func (s *tellingSink) LostActivities(n uint64) { s.told = append(s.told, fmt.Sprint("lost ", n)) }
+func (s *tellingSink) Exited(uint32)           {}
+
+// What is missing happened some time after the last activity that came: from then on
+// nothing is certain, not only when the next one comes.
+func TestLossesAreToldAtOnce(t *testing.T) {
+	a, sink := new(activities), new(tellingSink)
+	for _, head := range []bpf.Activity{{TimeNs: 10}, {TimeNs: 30, Lost: 2}, {TimeNs: 29, Lost: 1}, {TimeNs: 40, Lost: 2}} {
+		head.Kind = bpf.RecordActivity
+		if err := a.decode(encode(t, head)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	a.sort()
+	for _, step := range []struct {
+		until uint64
+		want  []string
+	}{
+		{9, nil}, {20, []string{"activity 10", "lost 2"}}, {50, []string{"activity 29", "activity 30", "activity 40"}},
+	} {
+		sink.told = nil
+		a.until(step.until, sink, func(*activity) bool { return true })
+		if !slices.Equal(sink.told, step.want) {
+			t.Errorf("until %d: %q, want %q", step.until, sink.told, step.want)
+		}
+	}
+}
 
 // On a busy host something is always too young to be handed on. What has been handed on
 // must not be kept for it.
 func TestActivitiesOfABusyHostAreForgotten(t *testing.T) {
 	const looks, each = 1000, 100
-	a, sink := new(activities), new(countingSink)
+	a, sink := new(activities), new(tellingSink)
 	admit := func(*activity) bool { return true }
 	var now uint64
 	for range looks {

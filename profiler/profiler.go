@@ -530,9 +530,6 @@ func (p *Profiler) keepHouse() {
 	p.stats.objects.Set(float64(p.processes.objects.count()))
 	if p.activities != nil {
 		p.lookForTLS()
-		if err := p.activities.losses(p.opts.Requests); err != nil {
-			p.log.Error("cannot count lost activities", "error", err)
-		}
 	}
 	c, err := p.sampler.Counters()
 	if err != nil {

@@ -217,6 +217,10 @@ func (r *Requests) Probe(file *os.File, offset uint64) (io.Closer, error) {
 		return nil, fmt.Errorf("open program to probe: %w", err)
 	}
 	probe, err := program.Uprobe("", r.objects.GoroutineBegan, &link.UprobeOptions{Address: offset})
+	if errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES) {
+		// perf_uprobe_event_init() in kernel/events/core.c.
+		return nil, &Unsupported{"probing programs", "run as root, or with CAP_SYS_ADMIN", unix.EACCES}
+	}
 	if err != nil {
 		return nil, fmt.Errorf("probe %s at %#x: %w", file.Name(), offset, err)
 	}

@@ -97,10 +97,7 @@ func (a *activities) poll() (until uint64, bad int, err error) {
 			bad++
 		}
 	}
-	if n := len(a.pending); n > 0 {
-		until = a.pending[n-1].Time - settle
-	}
-	return until, bad, nil
+	return max(a.latest, settle) - settle, bad, nil
 }
 
 // compact frees the memory of what was handed on. Something always is not yet on a busy

@@ -16,7 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-var hostileSeconds = flag.Int("hostile.seconds", 3, "seconds that TestHostileClients attacks")
+var hostileSeconds = flag.Int("hostile.seconds", 2, "seconds that TestHostileClients attacks")
 
 // TestHostileClients puts hostile clients beside well-behaved ones on servers that an
 // agent watches. The servers must answer the well-behaved ones all the time, what is said

@@ -200,15 +200,19 @@ func TestHandlerJudge(t *testing.T) {
 		{"go-http", "gohttp", "main.childB", "inferred GET http_route=/work/{id}", 0, 1, 1, 0},
 		{"go-http", "gohttp", "main.background", "inferred GET http_route=/work/{id}", 0, 1, 1, 0},
 		{"go-http", "gohttp", "runtime.gcBgMarkWorker", "inferred GET http_route=/work/{id}", 0, 1, 1, 0},
+		{"go-http", "gohttp", "runtime.execute;runtime.schedule", "exact GET http_route=/work/{id}", 0, 0, 0, 0},
+		{"go-http", "gohttp", "runtime.findRunnable;runtime.schedule", "exact GET http_route=/work/{id}", 0, 1, 1, 0},
 		{"go-http", "gohttp", "net/http.(*conn).serve", "exact GET http_route=/work/{id}", 0, 0, 0, 0},
 		{"grpc-go", "grpcserver", "main.workD", "exact rpc_method=fleetprof.test.Shop/Files rpc_system_name=grpc", 1, 0, 1, 0},
 		{"grpc-go", "grpcserver", "main.workD", "exact rpc_method=/fleetprof.test.Shop/Files rpc_system_name=grpc", 0, 1, 1, 0},
 	} {
 		fields := strings.Fields(c.labels)
 		sample := &profile.Sample{
-			Value:    []int64{1, 1},
-			Location: []*profile.Location{{Line: []profile.Line{{Function: &profile.Function{Name: c.function}}}}},
-			Label:    map[string][]string{"thread_name": {c.thread}, "request_attribution": {fields[0]}},
+			Value: []int64{1, 1},
+			Label: map[string][]string{"thread_name": {c.thread}, "request_attribution": {fields[0]}},
+		}
+		for name := range strings.SplitSeq(c.function, ";") { // innermost first
+			sample.Location = append(sample.Location, &profile.Location{Line: []profile.Line{{Function: &profile.Function{Name: name}}}})
 		}
 		for _, field := range fields[1:] {
 			name, value, is := strings.Cut(field, "=")

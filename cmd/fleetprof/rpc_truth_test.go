@@ -32,13 +32,15 @@ var (
 // testdata/rpc/gohttp.
 func truthByFunction(s *profile.Sample) string {
 	at := around
+	switching := false // the scheduler has chosen the goroutine, whose own this is from some point on
 	for _, function := range names(s) {
 		if match := goWork.FindStringSubmatch(function); match != nil {
 			return strings.ToLower(match[1])
 		}
-		if goOutside.MatchString(function) {
+		if goOutside.MatchString(function) && !switching {
 			at = elsewhere
 		}
+		switching = switching || strings.HasPrefix(function, "runtime.execute")
 	}
 	return at
 }

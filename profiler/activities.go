@@ -3,6 +3,7 @@
 package profiler
 
 import (
+	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
@@ -53,6 +54,12 @@ type activity struct {
 
 // movedTLS is what only this room knows of: a thread moved its first record of TLS.
 const movedTLS = sample.ActivityKind(bpf.ActivityTLS)
+
+// needsClose tells whether a thread would be taken to work for a request from then on,
+// if the close of its socket were not seen. An answer read by a client opens none.
+func (a *activity) needsClose() bool {
+	return a.local && a.Kind == sample.Read && a.Executor.Kind == sample.Thread && !bytes.HasPrefix(a.Data, []byte("HTTP/"))
+}
 
 // gap is a loss of activities some time after a time, and before anything else is known.
 type gap struct{ time, lost uint64 }
@@ -240,8 +247,7 @@ func (p *Profiler) FollowTurns() {
 }
 
 // followsCloses tells whether the close of a Unix socket that was read from at a time
-// will be seen. The first such read makes closes be sent from then on. A thread would be
-// taken to work for a request forever if its socket were closed unseen.
+// will be seen. The first such read makes closes be sent from then on.
 func (p *Profiler) followsCloses(time uint64) bool {
 	a := p.activities
 	if a.closing == 0 {

@@ -220,6 +220,28 @@ func checkActivities(t *testing.T, all []sample.Activity, pid uint32, socket uin
 	}
 }
 
+func TestNeedsClose(t *testing.T) {
+	thread, goroutine := sample.Executor{Kind: sample.Thread}, sample.Executor{Kind: sample.Goroutine, Goroutine: 1}
+	for _, c := range []struct {
+		local    bool
+		kind     sample.ActivityKind
+		executor sample.Executor
+		data     string
+		want     bool
+	}{
+		{true, sample.Read, thread, "GET / HTTP/1.1", true},
+		{false, sample.Read, thread, "GET / HTTP/1.1", false},   // TCP: it is seen
+		{true, sample.Read, goroutine, "GET / HTTP/1.1", false}, // it ends with its connection
+		{true, sample.Read, thread, "HTTP/1.1 200 OK", false},   // a client
+		{true, sample.Write, thread, "GET / HTTP/1.1", false},
+	} {
+		a := activity{local: c.local, Activity: sample.Activity{Kind: c.kind, Executor: c.executor, Data: []byte(c.data)}}
+		if got := a.needsClose(); got != c.want {
+			t.Errorf("%+v: %v", c, got)
+		}
+	}
+}
+
 // tellingSink writes down what it is told.
 type tellingSink struct {
 	n    int

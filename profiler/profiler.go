@@ -426,7 +426,7 @@ func (p *Profiler) admit(a *activity) bool {
 	switch {
 	case a.Executor.Kind == sample.UnknownExecutor:
 		p.meet(a)
-	case a.local && a.Kind == sample.Read && a.Executor.Kind == sample.Thread && !p.followsCloses(a.Time):
+	case a.needsClose() && !p.followsCloses(a.Time):
 		p.stats.unfollowed.Inc()
 		return false
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/fleetprof/fleetprof/bpf"
 	"github.com/fleetprof/fleetprof/internal/objfile"
+	"github.com/fleetprof/fleetprof/profiler/tlscode"
 	"github.com/fleetprof/fleetprof/sample"
 )
 
@@ -135,7 +136,7 @@ func (l *libraries) attach(ctx context.Context, r *readLibrary) error {
 	if err != nil {
 		return err
 	}
-	offsets, err := f.FindFunctions(bpf.TLSFunctions())
+	offsets, err := tlscode.Find(f, bpf.TLSFunctions())
 	if err != nil || len(offsets) == 0 {
 		return err
 	}

@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -26,8 +27,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/fleetprof/fleetprof/bpf"
-	"github.com/fleetprof/fleetprof/internal/objfile"
-	"github.com/fleetprof/fleetprof/profiler/goruntime"
 )
 
 var attachRounds = flag.Int("attach.rounds", 16, "rounds of TestAttachAndDetach")
@@ -145,30 +144,24 @@ func loadUntil(t *testing.T, p *servingHandlers) (stop func() int64) {
 // that runs it where it was linked to.
 type probePlace struct{ offset, address uint64 }
 
-// probeOf finds where the goroutines of gRPC begin.
+// probeOf finds a function that serves a route. It is not where goroutines begin, which
+// any other agent on this host may probe at the same time.
 func probeOf(t *testing.T, program *os.File) probePlace {
 	t.Helper()
-	info, err := program.Stat()
+	f, err := elf.NewFile(program)
 	if err != nil {
 		t.Fatal(err)
 	}
-	f, err := objfile.Open(program, info.Size())
+	symbols, err := f.Symbols()
 	if err != nil {
 		t.Fatal(err)
 	}
-	layout, err := goruntime.Read(f)
-	if err != nil {
-		t.Fatal(err)
+	i := slices.IndexFunc(symbols, func(s elf.Symbol) bool { return s.Name == "main.workA" })
+	if i < 0 {
+		t.Fatalf("%s has no function main.workA", program.Name())
 	}
-	for _, served := range layout.Served {
-		for _, s := range f.Segments {
-			if served.Kind == goruntime.GRPC && s.Flags&elf.PF_X != 0 && served.Probe-s.Address < s.FileSize {
-				return probePlace{served.Probe - s.Address + s.Offset, served.Probe}
-			}
-		}
-	}
-	t.Fatalf("%s has no place for a probe", program.Name())
-	return probePlace{}
+	text := f.Sections[symbols[i].Section]
+	return probePlace{symbols[i].Value - text.Addr + text.Offset, symbols[i].Value}
 }
 
 // memory is code of the server.

@@ -14,7 +14,8 @@ type Activity struct {
 	Executor Executor
 	Kind     ActivityKind
 	// Socket is the inode number of the socket, the same in every process that
-	// has it open. It may be used again once the socket is closed.
+	// has it open; or a number with its highest bit set that stands for a session
+	// of TLS in a process. It may be used again once the socket is closed.
 	Socket uint64
 	// Nonblocking says that the socket is O_NONBLOCK: it is served by an event
 	// loop or a runtime that schedules goroutines.

@@ -251,6 +251,7 @@ _Static_assert(sizeof(struct activity) == 72, "struct activity is part of the tr
  * socket that user space watches. */
 enum capture {
 	CAPTURE_REQUEST = 256,
+	CAPTURE_HEADERS = 1024, /* of a request's, where header fields are wanted */
 	CAPTURE_RESPONSE = 32,
 	CAPTURE_WATCHED = 4096,
 };

@@ -29,6 +29,9 @@ const struct activity emit_activity __attribute__((unused));
 /* The agent's own process, which is not looked at. */
 const volatile __u32 own_tgid = 0;
 
+/* Bytes captured of a request: CAPTURE_REQUEST or CAPTURE_HEADERS. */
+const volatile __u32 capture_request = CAPTURE_REQUEST;
+
 /* Activities that found no room in the ring. */
 __u64 lost = 0;
 
@@ -472,7 +475,7 @@ static __always_inline bool pass_over(struct connection *c, const struct transfe
 static __always_inline void report(struct task_struct *task, struct record *r, const struct transfer *t,
 				   enum interest interest, struct sock *sk, __u64 socket, __u8 flags)
 {
-	__u64 most = interest == INTEREST_RESPONSE ? CAPTURE_RESPONSE : CAPTURE_REQUEST;
+	__u64 most = interest == INTEREST_RESPONSE ? CAPTURE_RESPONSE : capture_request;
 	struct connection *c = NULL;
 	bool tells = false, mere_client = is_mere_client(t, interest);
 	struct who who;

@@ -80,11 +80,18 @@ type (
 	}
 )
 
+// RequestOptions say how requests are seen.
+type RequestOptions struct {
+	// RingBytes is a power of two and a multiple of the page size.
+	RingBytes int
+	// Headers captures more of each request, for header fields to be read.
+	Headers bool
+}
+
 // LoadRequests puts the programs into the kernel without running them. They share
-// what the sampler knows of programs. ringBytes is a power of two and a multiple
-// of the page size.
-func LoadRequests(s *Sampler, ringBytes int) (*Requests, error) {
-	return loadRequests(s, ringBytes, hasSocketTracepoints())
+// what the sampler knows of programs.
+func LoadRequests(s *Sampler, o RequestOptions) (*Requests, error) {
+	return loadRequests(s, o, hasSocketTracepoints())
 }
 
 // hasSocketTracepoints tells whether the kernel has sock_send_length and
@@ -98,15 +105,20 @@ func hasSocketTracepoints() bool {
 	return spec.TypeByName("btf_trace_sock_recv_length", &hook) == nil
 }
 
-func loadRequests(s *Sampler, ringBytes int, direct bool) (_ *Requests, err error) {
+func loadRequests(s *Sampler, o RequestOptions, direct bool) (_ *Requests, err error) {
 	spec, err := loadRpc()
 	if err != nil {
 		return nil, fmt.Errorf("read embedded BPF object: %w", err)
 	}
-	spec.Maps[rpcMapActivities].MaxEntries = uint32(ringBytes)
+	spec.Maps[rpcMapActivities].MaxEntries = uint32(o.RingBytes)
+	capture := uint32(rpcCaptureCAPTURE_REQUEST)
+	if o.Headers {
+		capture = uint32(rpcCaptureCAPTURE_HEADERS)
+	}
 	for name, value := range map[string]any{
 		rpcVarKernelStackBytes: kernelStackBytes(),
 		rpcVarOwnTgid:          uint32(os.Getpid()),
+		rpcVarCaptureRequest:   capture,
 	} {
 		if err := spec.Variables[name].Set(value); err != nil {
 			return nil, fmt.Errorf("set BPF constant %s: %w", name, err)

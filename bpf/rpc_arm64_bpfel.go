@@ -54,6 +54,7 @@ type rpcCapture uint32
 
 const (
 	rpcCaptureCAPTURE_REQUEST  rpcCapture = 256
+	rpcCaptureCAPTURE_HEADERS  rpcCapture = 1024
 	rpcCaptureCAPTURE_RESPONSE rpcCapture = 32
 	rpcCaptureCAPTURE_WATCHED  rpcCapture = 4096
 )
@@ -178,6 +179,7 @@ const (
 	rpcProgTlsReadEx        = "tls_read_ex"
 	rpcProgTlsWrite         = "tls_write"
 	rpcProgTlsWriteEx       = "tls_write_ex"
+	rpcVarCaptureRequest    = "capture_request"
 	rpcVarEmitActivity      = "emit_activity"
 	rpcVarEmitActivityFlag  = "emit_activity_flag"
 	rpcVarEmitActivityKind  = "emit_activity_kind"
@@ -277,6 +279,7 @@ type rpcMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type rpcVariableSpecs struct {
+	CaptureRequest   *ebpf.VariableSpec `ebpf:"capture_request"`
 	EmitActivity     *ebpf.VariableSpec `ebpf:"emit_activity"`
 	EmitActivityFlag *ebpf.VariableSpec `ebpf:"emit_activity_flag"`
 	EmitActivityKind *ebpf.VariableSpec `ebpf:"emit_activity_kind"`
@@ -341,6 +344,7 @@ func (m *rpcMaps) Close() error {
 //
 // It can be passed to loadRpcObjects or ebpf.CollectionSpec.LoadAndAssign.
 type rpcVariables struct {
+	CaptureRequest   *ebpf.Variable `ebpf:"capture_request"`
 	EmitActivity     *ebpf.Variable `ebpf:"emit_activity"`
 	EmitActivityFlag *ebpf.Variable `ebpf:"emit_activity_flag"`
 	EmitActivityKind *ebpf.Variable `ebpf:"emit_activity_kind"`

@@ -164,19 +164,21 @@ func TestVerifierAcceptsRequests(t *testing.T) {
 				}
 				t.Skip("no tracepoints of sockets before Linux 6.3")
 			}
-			r, err := loadRequests(s, 1<<20, direct)
-			needsRights(t, err)
-			if err := r.Attach(); err != nil {
-				t.Error(err)
-			}
-			if err := r.AttachTurns(); err != nil {
-				t.Error(err)
-			}
-			if err := r.AttachCloses(); err != nil {
-				t.Error(err)
-			}
-			if err := errors.Join(r.Close(), r.Close()); err != nil {
-				t.Error(err)
+			for _, headers := range []bool{false, true} {
+				r, err := loadRequests(s, RequestOptions{RingBytes: 1 << 20, Headers: headers}, direct)
+				needsRights(t, err)
+				if err := r.Attach(); err != nil {
+					t.Error(err)
+				}
+				if err := r.AttachTurns(); err != nil {
+					t.Error(err)
+				}
+				if err := r.AttachCloses(); err != nil {
+					t.Error(err)
+				}
+				if err := errors.Join(r.Close(), r.Close()); err != nil {
+					t.Error(err)
+				}
 			}
 		})
 	}

@@ -70,14 +70,14 @@ const (
 	pendingKept = memoryKept / 128
 )
 
-func newActivities(s *bpf.Sampler, ringBytes int) (_ *activities, err error) {
-	a := &activities{ringBytes: ringBytes}
+func newActivities(s *bpf.Sampler, o bpf.RequestOptions) (_ *activities, err error) {
+	a := &activities{ringBytes: o.RingBytes}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, a.close())
 		}
 	}()
-	if a.requests, err = bpf.LoadRequests(s, ringBytes); err != nil {
+	if a.requests, err = bpf.LoadRequests(s, o); err != nil {
 		return nil, err
 	}
 	if a.ring, err = a.requests.NewReader(); err != nil {

@@ -64,6 +64,9 @@ type Options struct {
 	// comes through has a size of its own.
 	Requests          RequestSink
 	ActivityRingBytes int
+	// RequestHeaders makes activities begin with more bytes of requests, for header
+	// fields to be read.
+	RequestHeaders bool
 	// CgroupSubsystem selects the hierarchy of Sample.CgroupID, see
 	// bpf.Options.
 	CgroupSubsystem int
@@ -154,7 +157,7 @@ func New(opts Options) (_ *Profiler, err error) {
 	p.newWalker(p.sampler.Memory(), p.sampler)
 	p.programs = newPrograms(p.sampler, images(p.files, opts.Proc), func(pid uint32) *process { return p.processes.byPID[pid] }, p.log)
 	if opts.Requests != nil {
-		if p.activities, err = newActivities(p.sampler, opts.ActivityRingBytes); err != nil {
+		if p.activities, err = newActivities(p.sampler, bpf.RequestOptions{RingBytes: opts.ActivityRingBytes, Headers: opts.RequestHeaders}); err != nil {
 			return nil, err
 		}
 		p.programs.probe = p.activities.requests.Probe
@@ -570,6 +573,10 @@ func (p *Profiler) Close() error {
 	}
 	return errors.Join(errs...)
 }
+
+// Epoch is the time at which the clock of samples and activities was 0, as the
+// wall clock stands now.
+func Epoch() time.Time { return time.Now().Round(0).Add(-time.Duration(monotonic())) }
 
 // monotonic is CLOCK_MONOTONIC in nanoseconds, the clock of both streams.
 func monotonic() uint64 {

@@ -11,6 +11,7 @@ const (
 	LabelPID        = "process_pid"
 	LabelThread     = "thread_name"
 	LabelContainer  = "container_id"
+	LabelService    = "service_name"
 
 	LabelAttribution = "request_attribution"
 	LabelSource      = "request_attribution_source"

@@ -13,4 +13,7 @@ type Profile struct {
 	Samples int64
 	// PProf is a gzip-compressed profile.proto message.
 	PProf []byte
+	// Exemplars are the window's Exemplars in gzip-compressed JSON; nil if there are
+	// none.
+	Exemplars []byte
 }

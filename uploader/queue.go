@@ -10,7 +10,7 @@ import (
 	"github.com/fleetprof/fleetprof/sample"
 )
 
-// entryBytes is what a queued profile takes besides its encoded form, about.
+// entryBytes is what a queued profile takes besides its encoded forms, about.
 const entryBytes = 128
 
 // queue holds profiles within a bound of bytes, oldest first. One goroutine
@@ -31,7 +31,7 @@ func newQueue(maxBytes int, gauge prometheus.Gauge) *queue {
 	return &queue{max: maxBytes, gauge: gauge, ready: make(chan struct{}, 1)}
 }
 
-func size(p sample.Profile) int { return len(p.PProf) + entryBytes }
+func size(p sample.Profile) int { return len(p.PProf) + len(p.Exemplars) + entryBytes }
 
 // put adds p, and gives what had to be dropped for it; that may be p itself.
 func (q *queue) put(p sample.Profile) (dropped []sample.Profile) {

@@ -14,6 +14,8 @@ type claim struct {
 	attribution sample.Attribution
 	source      sample.Source
 	h           *handler
+	// trace is that of the very request; nil if it has none, or is not known.
+	trace *trace
 }
 
 // verdictOf is what is said of a sample, or what it waits for.
@@ -35,7 +37,7 @@ func ambiguous(x *executor) verdictOf {
 
 // bySocket claims a sample for a request that was seen on a socket.
 func bySocket(a sample.Attribution, r *request) verdictOf {
-	return verdictOf{claim: claim{a, sample.SourceSocket, r.handler()}}
+	return verdictOf{claim: claim{a, sample.SourceSocket, r.handler(), r.trace}}
 }
 
 // wait puts a verdict off.
@@ -64,6 +66,9 @@ func (e *Engine) decide(v verdictOf, decided func(sample.Handler)) {
 	if v.h != nil {
 		labels = v.h.labels
 		v.h.cpu.Add(e.options.Period.Seconds())
+	}
+	if v.trace != nil {
+		v.trace.cpu += e.options.Period
 	}
 	if v.attribution == sample.Ambiguous {
 		e.metrics.candidates.Observe(float64(v.candidates))
@@ -121,10 +126,11 @@ func (e *Engine) told(s *sample.Sample) (v verdictOf, ok bool) {
 	if h == nil {
 		return v, false
 	}
-	v.claim = claim{sample.Exact, q.Source, h}
+	v.claim = claim{attribution: sample.Exact, source: q.Source, h: h}
 	switch q.Goroutine {
 	case s.Executor.Goroutine:
 		e.join(p, s, h)
+		v.trace = e.traceOf(p, s, h)
 		return v, true
 	case s.Executor.Parent:
 		if e.late(s) {
@@ -132,6 +138,7 @@ func (e *Engine) told(s *sample.Sample) (v verdictOf, ok bool) {
 			return unattributed(), true
 		}
 		e.join(p, s, h)
+		v.trace = e.traceOf(p, s, h)
 		v.attribution = sample.Inferred
 		return e.child(s, e.parentRequest(s, p.service), v), true
 	}

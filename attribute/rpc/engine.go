@@ -4,6 +4,7 @@ package rpc
 
 import (
 	"errors"
+	"math/rand/v2"
 	"time"
 
 	"github.com/fleetprof/fleetprof/attribute/rpc/http2"
@@ -64,6 +65,9 @@ type Options struct {
 	RoutesPerService int
 	// Period is the CPU time a sample stands for.
 	Period time.Duration
+	// Exemplars is how many requests with a traceparent are kept for each handler
+	// until Engine.Exemplars; with 0 nobody looks for one.
+	Exemplars int
 	// NewDecoder makes a decoder for an HTTP/2 connection; nil is that of
 	// attribute/rpc/http2.
 	NewDecoder func(Start) Decoder
@@ -94,7 +98,9 @@ type Engine struct {
 
 	follows follows
 	waiting waiting
-	joined  []byte // scratch: a head put together
+	// exemplars is nil if nobody asks for them.
+	exemplars *exemplars
+	joined    []byte // scratch: a head put together
 	// events are those of one call of a Decoder, and emit adds to them.
 	events []http2.Event
 	emit   func(http2.Event)
@@ -119,6 +125,10 @@ func New(o Options) (*Engine, error) {
 		executors: make(map[executorKey]*executor),
 		processes: make(map[uint32]*process),
 		waiting:   waiting{free: none, first: none, last: none},
+	}
+	if o.Exemplars > 0 {
+		random := rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))
+		e.exemplars = newExemplars(o.Exemplars, random, e.metrics.exemplarsLeftOut)
 	}
 	e.emit = func(v http2.Event) { e.events = append(e.events, v) }
 	e.socketList.link = func(s *socket) *links[socket] { return &s.links }
@@ -325,6 +335,7 @@ func (e *Engine) finish(r *request, x *executor, status int) {
 	if status >= 500 {
 		h.errors.Add(float64(r.weight))
 	}
+	e.exemplify(r, h, status)
 	reader := r.reader
 	if reader == nil || reader.dead || x == nil {
 		e.abandonReader(r)

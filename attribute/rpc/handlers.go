@@ -27,6 +27,7 @@ const (
 
 // handler is one thing a service does on request, with its metrics.
 type handler struct {
+	service  string
 	labels   sample.Handler
 	requests prometheus.Counter
 	errors   prometheus.Counter

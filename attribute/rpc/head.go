@@ -18,6 +18,9 @@ type head struct {
 	length     int64
 	chunked    bool
 	upgradeH2C bool
+	// traceparent is the field of that name, nil if none was captured, empty if there
+	// are two.
+	traceparent []byte
 }
 
 // unknownLength stands for a body whose end cannot be told from its head.
@@ -214,6 +217,12 @@ func (h *head) fields(data []byte, at int) {
 		case 't':
 			if v, ok := field(line, "transfer-encoding"); ok && hasSuffixFold(v, "chunked") {
 				h.chunked = true
+			}
+			if v, ok := field(line, "traceparent"); ok {
+				if h.traceparent != nil || len(v) == 0 {
+					v = line[:0] // not nil
+				}
+				h.traceparent = v
 			}
 		case 'u':
 			if v, ok := field(line, "upgrade"); ok && equalFold(v, "h2c") {

@@ -227,6 +227,7 @@ func (e *Engine) request(s *socket, x *executor, a *sample.Activity, h *head) {
 	r.identity, r.loop = identity, loop
 	r.headOnly = string(h.method) == "HEAD"
 	s.upgradeH2C = h.upgradeH2C
+	e.carries(r, h.traceparent, h.end >= 0)
 }
 
 func (e *Engine) processOf(x *executor, pid uint32) *process {

@@ -97,6 +97,6 @@ func (e *Engine) labelled(s *sample.Sample) (v verdictOf, ok bool) {
 	if s.Request.Goroutine == s.Executor.Goroutine && s.Request.Source != "" {
 		e.join(p, s, h)
 	}
-	v.claim = claim{sample.Exact, sample.SourceLabel, h}
+	v.claim = claim{attribution: sample.Exact, source: sample.SourceLabel, h: h}
 	return v, true
 }

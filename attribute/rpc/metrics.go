@@ -16,7 +16,7 @@ type requestMetrics struct {
 
 func newRequestMetrics(r prometheus.Registerer) *requestMetrics {
 	labels := []string{
-		"service_name", sample.LabelHTTPMethod, sample.LabelHTTPRoute, sample.LabelURLTemplate,
+		sample.LabelService, sample.LabelHTTPMethod, sample.LabelHTTPRoute, sample.LabelURLTemplate,
 		sample.LabelRPCMethod, sample.LabelRPCSystem,
 	}
 	counter := func(name, help string) *prometheus.CounterVec {
@@ -38,6 +38,7 @@ func newRequestMetrics(r prometheus.Registerer) *requestMetrics {
 func (m *requestMetrics) handler(service string, l sample.Handler) *handler {
 	values := []string{service, l.HTTPMethod, l.HTTPRoute, l.URLTemplate, l.RPCMethod, l.RPCSystem}
 	return &handler{
+		service:  service,
 		labels:   l,
 		requests: m.requests.WithLabelValues(values...),
 		errors:   m.errors.WithLabelValues(values...),
@@ -57,6 +58,8 @@ type engineMetrics struct {
 	lost       prometheus.Counter
 	passed     prometheus.Counter
 	pending    prometheus.Gauge
+	// Headers of that name, where exemplars are asked for.
+	tracesValid, tracesMalformed, tracesUnknown, exemplarsLeftOut prometheus.Counter
 	// What gave way to a bound.
 	pendingDropped, socketsEvicted, executorsEvicted, requestsDropped, decodersDropped prometheus.Counter
 	// How requests ended.
@@ -80,6 +83,10 @@ func newEngineMetrics(r prometheus.Registerer) engineMetrics {
 		Name: "fleetprof_rpc_ended_total",
 		Help: "Requests that ended, by how that showed.",
 	}, []string{"by"})
+	traces := auto.NewCounterVec(prometheus.CounterOpts{
+		Name: "fleetprof_rpc_traceparents_total",
+		Help: "Requests with a valid or malformed traceparent, and those whose header was not seen whole.",
+	}, []string{"result"})
 	m := engineMetrics{
 		samples: make(map[sample.Attribution]prometheus.Counter),
 		candidates: auto.NewHistogram(prometheus.HistogramOpts{
@@ -95,6 +102,10 @@ func newEngineMetrics(r prometheus.Registerer) engineMetrics {
 		pending: auto.NewGauge(prometheus.GaugeOpts{
 			Name: "fleetprof_rpc_pending_samples", Help: "Samples that wait for a decision.",
 		}),
+		tracesValid:      traces.WithLabelValues("valid"),
+		tracesMalformed:  traces.WithLabelValues("malformed"),
+		tracesUnknown:    traces.WithLabelValues("unknown"),
+		exemplarsLeftOut: counter("exemplars_left_out_total", "Requests for which a window had no room to keep as many exemplars of their handler as asked for."),
 		pendingDropped:   evicted.WithLabelValues("pending_sample"),
 		socketsEvicted:   evicted.WithLabelValues("socket"),
 		executorsEvicted: evicted.WithLabelValues("executor"),

@@ -237,7 +237,7 @@ func (e *Engine) settleAnswered(x *executor, r *request) {
 		return
 	}
 	from := max(r.time, x.bound)
-	claimed := verdictOf{claim: claim{sample.Inferred, sample.SourceDeferred, r.handler()}}
+	claimed := verdictOf{claim: claim{sample.Inferred, sample.SourceDeferred, r.handler(), r.trace}}
 	e.settleEach(x, func(_ int32, w *waiter) (verdictOf, bool) {
 		if w.time < from || r.sock.hidden {
 			return unattributed(), w.why == forAnswer

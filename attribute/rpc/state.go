@@ -39,6 +39,8 @@ type request struct {
 	tied bool
 	// alone says that its reader, an event loop, never had another one beside it.
 	alone bool
+	// trace is nil for one without a traceparent.
+	trace *trace
 	// weight is how many requests it stands for: itself and those before it that
 	// were passed over.
 	weight int

@@ -167,6 +167,7 @@ func (e *Engine) openStream(s *socket, x *executor, a *sample.Activity, v *http2
 	}
 	r := e.admit(s, x, p, e.streamHandler(p, v))
 	r.stream, r.loop = v.Stream, isLoop(x, a)
+	e.carriesField(r, v.Traceparent)
 	return true
 }
 

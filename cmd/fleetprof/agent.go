@@ -33,12 +33,22 @@ type continuous struct {
 	Frequency int              `help:"Samples per second and CPU. A value that is no round number does not fall into step with timers." short:"F" default:"19" placeholder:"HZ"`
 	Window    time.Duration    `help:"Time that one profile covers." default:"10s"`
 	Queue     units.Base2Bytes `help:"Memory for profiles that a store has not taken yet, for each store." default:"16MiB" placeholder:"SIZE"`
+	Exemplars int              `help:"Keep the trace ids of at most so many requests of each handler and window beside the profile, from their W3C traceparent headers. 0 is none: no header is looked for." name:"trace-exemplars" default:"0" placeholder:"N"`
 }
+
+// mostExemplars is the largest --trace-exemplars.
+const mostExemplars = 100
 
 // Validate is called by the flag parser.
 func (c *continuous) Validate() error {
 	if c.Window < time.Second || c.Window > 10*time.Minute {
 		return errors.New("--window must be between 1s and 10m")
+	}
+	if c.Exemplars < 0 || c.Exemplars > mostExemplars {
+		return fmt.Errorf("--trace-exemplars must be between 0 and %d", mostExemplars)
+	}
+	if c.Exemplars > 0 && !c.Requests {
+		return errors.New("--trace-exemplars needs --requests")
 	}
 	return c.validate(c.Frequency)
 }
@@ -102,7 +112,7 @@ func newAgent(c continuous, to []uploader.Destination, reg prometheus.Registerer
 	if err != nil {
 		return nil, err
 	}
-	p, err := newPipeline(c.sampling, c.Frequency, nil, reg, log)
+	p, err := newPipeline(c.sampling, c.Frequency, c.Exemplars, nil, reg, log)
 	if err != nil {
 		return nil, err
 	}

@@ -41,8 +41,9 @@ type pipeline struct {
 const cgroupsRemembered = 16384
 
 // newPipeline builds the pipeline; nothing is sampled before profiler.Run.
-// keep says which samples to collect; nil is all.
-func newPipeline(s sampling, frequency int, keep func(sample.Labels) bool, reg prometheus.Registerer, log *slog.Logger) (*pipeline, error) {
+// exemplars is how many requests of each handler and window are kept with their trace
+// ids. keep says which samples to collect; nil is all.
+func newPipeline(s sampling, frequency, exemplars int, keep func(sample.Labels) bool, reg prometheus.Registerer, log *slog.Logger) (*pipeline, error) {
 	proc := procfs.New("/proc")
 	host, err := s.host()
 	if err != nil {
@@ -77,10 +78,11 @@ func newPipeline(s sampling, frequency int, keep func(sample.Labels) bool, reg p
 		Registerer:      reg,
 	}
 	if s.Requests {
-		if p.requests, err = newRequests(frequency, reg, log); err != nil {
+		if p.requests, err = newRequests(frequency, exemplars, reg, log); err != nil {
 			return nil, err
 		}
 		options.Requests, options.ActivityRingBytes = p.requests, memory.activities
+		options.RequestHeaders = exemplars > 0
 	}
 	p.profiler, err = profiler.New(options)
 	if err != nil {
@@ -143,16 +145,22 @@ func (p *pipeline) Lost(n uint64) { p.collector.AddLost(int64(n)) }
 func (p *pipeline) cut(ctx context.Context) (sample.Profile, error) {
 	var encoded func()
 	var w *window.Window
+	var exemplars []sample.Exemplar
 	p.profiler.Between(func() {
 		if p.requests != nil {
 			p.requests.engine.Flush() // what waits belongs to this window
+			exemplars = p.requests.engine.Exemplars(profiler.Epoch())
 		}
 		encoded = p.profiler.Files().NextWindow()
 		w = p.collector.Cut(time.Now())
 	})
 	defer encoded()
 	p.folded.Add(float64(w.Folded()))
-	return p.encoding.Encode(ctx, w)
+	profile, err := p.encoding.Encode(ctx, w)
+	if err == nil {
+		profile.Exemplars, err = p.encoding.Exemplars(w, exemplars)
+	}
+	return profile, err
 }
 
 func (p *pipeline) Close() error {

@@ -22,7 +22,7 @@ type requests struct {
 }
 
 // newRequests makes the engine; the profiler is set before it runs.
-func newRequests(frequency int, reg prometheus.Registerer, log *slog.Logger) (r *requests, err error) {
+func newRequests(frequency, exemplars int, reg prometheus.Registerer, log *slog.Logger) (r *requests, err error) {
 	r = new(requests)
 	r.engine, err = rpc.New(rpc.Options{
 		Service: func(pid uint32) string { return r.profiler.Executable(pid) },
@@ -31,6 +31,7 @@ func newRequests(frequency int, reg prometheus.Registerer, log *slog.Logger) (r 
 		},
 		Registerer: reg,
 		Period:     time.Duration(profiler.PeriodNanoseconds(frequency)),
+		Exemplars:  exemplars,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("follow requests: %w", err)

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package dir writes profiles as files into a directory, one gzip pprof file
-// for each, for go tool pprof or another program to pick up. It never removes
-// any.
+// for each, for go tool pprof or another program to pick up; beside it its
+// exemplars, gzip JSON, if there are any. It never removes any.
 package dir
 
 import (
@@ -40,8 +40,14 @@ func (d *Destination) String() string { return "dir:" + d.path }
 // suit every file system.
 const timeLayout = "20060102T150405.000Z"
 
-// Send writes <start>-<n>.pb.gz, where n is the first number that is free. The
-// file appears whole or not at all, and is on disk when Send returns nil.
+const (
+	profileSuffix   = ".pb.gz"
+	exemplarsSuffix = ".exemplars.json.gz"
+)
+
+// Send writes <start>-<n>.pb.gz, where n is the first number that is free, and
+// then <start>-<n>.exemplars.json.gz. A file appears whole or not at all, and is on
+// disk when Send returns nil.
 func (d *Destination) Send(ctx context.Context, p sample.Profile) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -53,12 +59,35 @@ func (d *Destination) Send(ctx context.Context, p sample.Profile) error {
 }
 
 func (d *Destination) write(p sample.Profile) (err error) {
-	f, err := os.CreateTemp(d.path, ".fleetprof-*.tmp")
+	profile, err := d.writeTemp(p.PProf)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, os.Remove(f.Name())) }()
-	_, err = f.Write(p.PProf)
+	defer func() { err = errors.Join(err, os.Remove(profile)) }()
+	var exemplars string
+	if p.Exemplars != nil {
+		if exemplars, err = d.writeTemp(p.Exemplars); err != nil {
+			return err
+		}
+		defer os.Remove(exemplars) // unless it has got its name
+	}
+	name, err := d.publish(profile, p.Start)
+	if err == nil && exemplars != "" {
+		err = os.Rename(exemplars, filepath.Join(d.path, name+exemplarsSuffix))
+	}
+	if err != nil {
+		return err
+	}
+	return d.sync()
+}
+
+// writeTemp writes a new file, down to the disk, and gives its path.
+func (d *Destination) writeTemp(content []byte) (path string, err error) {
+	f, err := os.CreateTemp(d.path, ".fleetprof-*.tmp")
+	if err != nil {
+		return "", err
+	}
+	_, err = f.Write(content)
 	if err == nil {
 		err = f.Chmod(0o644)
 	}
@@ -66,28 +95,24 @@ func (d *Destination) write(p sample.Profile) (err error) {
 		err = f.Sync()
 	}
 	if err = errors.Join(err, f.Close()); err != nil {
-		return err
+		return "", errors.Join(err, os.Remove(f.Name()))
 	}
-	return d.publish(f.Name(), p.Start)
+	return f.Name(), nil
 }
 
-// publish links the file to the first free name: unlike a rename, a link never
-// replaces another file, see link(2).
-func (d *Destination) publish(temp string, start time.Time) error {
+// publish links a profile to the first free name, which it gives without the suffix:
+// unlike a rename, a link never replaces another file, see link(2).
+func (d *Destination) publish(temp string, start time.Time) (name string, err error) {
 	for n := 0; ; n++ {
-		name := fmt.Sprintf("%s-%d.pb.gz", start.UTC().Format(timeLayout), n)
-		err := os.Link(temp, filepath.Join(d.path, name))
-		if errors.Is(err, fs.ErrExist) {
-			continue
+		name = fmt.Sprintf("%s-%d", start.UTC().Format(timeLayout), n)
+		err = os.Link(temp, filepath.Join(d.path, name+profileSuffix))
+		if !errors.Is(err, fs.ErrExist) {
+			return name, err
 		}
-		if err != nil {
-			return err
-		}
-		return d.sync()
 	}
 }
 
-// sync makes the new name durable.
+// sync makes new names durable.
 func (d *Destination) sync() error {
 	f, err := os.Open(d.path)
 	if err != nil {

@@ -121,7 +121,7 @@ func connection() (ends [2]int, err error) {
 
 func socketTexts(writer string) []string {
 	return []string{
-		"GET /" + writer + strings.Repeat("x", 300) + " HTTP/1.1\r\n\r\n",
+		"GET /" + writer + strings.Repeat("x", 1500) + " HTTP/1.1\r\n\r\n",
 		"nothing of interest",
 		"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
 		"G",
@@ -129,7 +129,13 @@ func socketTexts(writer string) []string {
 }
 
 func TestActivities(t *testing.T) {
-	p, got := newRequestsTest(t)
+	t.Run("requests", func(t *testing.T) { testActivities(t, false, 256) })
+	t.Run("headers", func(t *testing.T) { testActivities(t, true, 1024) })
+}
+
+// testActivities expects so many bytes of a request.
+func testActivities(t *testing.T, headers bool, captured int) {
+	p, got := newRequestsTest(t, headers)
 	binary, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
@@ -166,7 +172,7 @@ func TestActivities(t *testing.T) {
 	}
 	for i, socket := range sockets {
 		t.Run(readers[i].name, func(t *testing.T) {
-			checkActivities(t, got.activities, uint32(cmd.Process.Pid), socket, socketTexts(writers[i].name))
+			checkActivities(t, got.activities, uint32(cmd.Process.Pid), socket, socketTexts(writers[i].name), captured)
 		})
 	}
 	var first []sample.ActivityKind
@@ -184,13 +190,13 @@ func TestActivities(t *testing.T) {
 }
 
 // checkActivities compares what was seen on the receiving socket, and what was
-// written to its peer, with what was sent.
-func checkActivities(t *testing.T, all []sample.Activity, pid uint32, socket uint64, texts []string) {
+// written to its peer, with what was sent. captured is how many bytes of a request are.
+func checkActivities(t *testing.T, all []sample.Activity, pid uint32, socket uint64, texts []string, captured int) {
 	t.Helper()
 	sent := []struct {
 		text     string
 		captured int
-	}{{texts[0], 256}, {texts[2], 32}, {texts[3], 1}}
+	}{{texts[0], captured}, {texts[2], 32}, {texts[3], 1}}
 	var read, written, closed int
 	peer := uint64(0)
 	for i, a := range all {

@@ -33,16 +33,19 @@ import (
 // the kernel refuses for want of a permission, and never for root.
 func newKernelTest(t *testing.T, frequency, ringBytes int) (*Profiler, *recorder) {
 	t.Helper()
-	return openKernelTest(t, frequency, ringBytes, false)
+	return openKernelTest(t, frequency, ringBytes, func(*Options, RequestSink) {})
 }
 
-// newRequestsTest opens a profiler that follows requests.
-func newRequestsTest(t *testing.T) (*Profiler, *recorder) {
+// newRequestsTest opens a profiler that follows requests, with more of their bytes if
+// headers are wanted.
+func newRequestsTest(t *testing.T, headers bool) (*Profiler, *recorder) {
 	t.Helper()
-	return openKernelTest(t, 99, 1<<20, true)
+	return openKernelTest(t, 99, 1<<20, func(o *Options, sink RequestSink) {
+		o.Requests, o.ActivityRingBytes, o.RequestHeaders = sink, 1<<20, headers
+	})
 }
 
-func openKernelTest(t *testing.T, frequency, ringBytes int, requests bool) (*Profiler, *recorder) {
+func openKernelTest(t *testing.T, frequency, ringBytes int, set func(*Options, RequestSink)) (*Profiler, *recorder) {
 	t.Helper()
 	got := new(recorder)
 	options := Options{
@@ -51,9 +54,7 @@ func openKernelTest(t *testing.T, frequency, ringBytes int, requests bool) (*Pro
 		Logger:     slog.New(slog.NewTextHandler(t.Output(), nil)),
 		Registerer: prometheus.NewRegistry(),
 	}
-	if requests {
-		options.Requests, options.ActivityRingBytes = got, 1<<20
-	}
+	set(&options, got)
 	p, err := New(options)
 	if errors.As(err, new(*bpf.Unsupported)) && os.Geteuid() != 0 {
 		t.Skip(err)

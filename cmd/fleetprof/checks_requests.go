@@ -19,7 +19,7 @@ func checkRequests() []finding {
 		return []finding{lacking(check, err, "no sample says which request it served")}
 	}
 	defer sampler.Close()
-	r, err := bpf.LoadRequests(sampler, 64<<10)
+	r, err := bpf.LoadRequests(sampler, bpf.RequestOptions{RingBytes: 64 << 10})
 	if err != nil {
 		return []finding{lacking(check, err, "no sample says which request it served")}
 	}

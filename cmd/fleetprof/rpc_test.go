@@ -251,10 +251,12 @@ type watcher struct {
 	stop    func() // idempotent
 }
 
-func newWatcher(t *testing.T) watcher {
+func newWatcher(t *testing.T, more ...string) watcher {
 	t.Helper()
 	w := watcher{observer: observer{t.TempDir()}, address: freeAddress(t)}
-	cmd := exec.Command(fleetprof, "agent", "--store=dir:"+w.directory, "--frequency=499", "--window="+windowLength.String(), "--listen="+w.address)
+	cmd := exec.Command(fleetprof, append([]string{
+		"agent", "--store=dir:" + w.directory, "--frequency=499", "--window=" + windowLength.String(), "--listen=" + w.address,
+	}, more...)...)
 	var said strings.Builder
 	cmd.Stdout, cmd.Stderr = &said, &said
 	if err := cmd.Start(); err != nil {

@@ -3,10 +3,10 @@
 // Package server is the embedded central store behind HTTP: agents send their
 // profiles to it, people and go tool pprof ask it questions.
 //
-//	POST /api/v1/profiles             package ingest
-//	GET  /api/v1/pprof, /api/v1/…     package query
-//	GET  /metrics, /healthz, /readyz  for whoever runs it
-//	GET  /                            the page, which the caller hands in
+//	POST /api/v1/profiles, /api/v1/exemplars  package ingest
+//	GET  /api/v1/pprof, /api/v1/…             package query
+//	GET  /metrics, /healthz, /readyz          for whoever runs it
+//	GET  /                                    the page, which the caller hands in
 //
 // There is no authentication: whoever reaches the address may read and write.
 // On a loopback address the server keeps foreign web pages out, which a browser
@@ -76,6 +76,7 @@ func New(o Options) (*Server, error) {
 	s := &Server{store: o.Store, log: o.Logger, host: o.Host}
 	mux := http.NewServeMux()
 	mux.Handle("POST /api/v1/profiles", in)
+	mux.HandleFunc("POST /api/v1/exemplars", in.ServeExemplars)
 	api.Register(mux)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(o.Registry, promhttp.HandlerOpts{Registry: o.Registry}))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, "ok") })

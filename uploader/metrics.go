@@ -22,6 +22,7 @@ type metrics struct {
 	profilesSent, samplesSent       *prometheus.CounterVec // by destination
 	profilesDropped, samplesDropped *prometheus.CounterVec // by destination and reason
 	retries                         *prometheus.CounterVec // by destination
+	exemplarsDropped                *prometheus.CounterVec // by destination
 	queueBytes                      *prometheus.GaugeVec   // by destination
 }
 
@@ -38,13 +39,15 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		profilesDropped: prometheus.NewCounterVec(opts("profiles_dropped_total", "Profiles given up, by reason."), reason),
 		samplesDropped:  prometheus.NewCounterVec(opts("samples_dropped_total", "Samples in the profiles given up, by reason."), reason),
 		retries:         prometheus.NewCounterVec(opts("retries_total", "Attempts that failed and are made again."), destination),
+		exemplarsDropped: prometheus.NewCounterVec(opts("exemplars_dropped_total",
+			"Documents of exemplars refused by a destination that took their profile."), destination),
 		queueBytes: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "fleetprof_uploader_queue_bytes", Help: "Bytes of profiles waiting to be sent.",
 		}, destination),
 	}
 	var errs []error
 	for _, c := range []prometheus.Collector{
-		m.profilesIn, m.samplesIn, m.profilesSent, m.samplesSent, m.profilesDropped, m.samplesDropped, m.retries, m.queueBytes,
+		m.profilesIn, m.samplesIn, m.profilesSent, m.samplesSent, m.profilesDropped, m.samplesDropped, m.retries, m.exemplarsDropped, m.queueBytes,
 	} {
 		errs = append(errs, r.Register(c))
 	}
@@ -55,6 +58,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 // same kind share them.
 type destinationMetrics struct {
 	profilesSent, samplesSent, retries prometheus.Counter
+	exemplarsDropped                   prometheus.Counter
 	queueBytes                         prometheus.Gauge
 	profilesDropped, samplesDropped    *prometheus.CounterVec // by reason
 }
@@ -62,12 +66,13 @@ type destinationMetrics struct {
 func (m *metrics) forKind(kind string) *destinationMetrics {
 	l := prometheus.Labels{"destination": kind}
 	return &destinationMetrics{
-		profilesSent:    m.profilesSent.With(l),
-		samplesSent:     m.samplesSent.With(l),
-		retries:         m.retries.With(l),
-		queueBytes:      m.queueBytes.With(l),
-		profilesDropped: m.profilesDropped.MustCurryWith(l),
-		samplesDropped:  m.samplesDropped.MustCurryWith(l),
+		profilesSent:     m.profilesSent.With(l),
+		samplesSent:      m.samplesSent.With(l),
+		retries:          m.retries.With(l),
+		exemplarsDropped: m.exemplarsDropped.With(l),
+		queueBytes:       m.queueBytes.With(l),
+		profilesDropped:  m.profilesDropped.MustCurryWith(l),
+		samplesDropped:   m.samplesDropped.MustCurryWith(l),
 	}
 }
 

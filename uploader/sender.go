@@ -88,9 +88,14 @@ func (s *sender) run(ctx context.Context) {
 func (s *sender) attempt(ctx context.Context, p sample.Profile, number uint64) time.Duration {
 	err := s.to.Send(ctx, p)
 	var permanent Permanent
+	var incomplete Incomplete
 	var asked Retry
 	switch {
-	case err == nil:
+	case err == nil, errors.As(err, &incomplete):
+		if err != nil {
+			s.metrics.exemplarsDropped.Inc()
+			s.logOnce(err)
+		}
 		if s.failures > 0 {
 			s.log.Info("destination takes profiles again", "failed_attempts", s.failures)
 		}
@@ -163,5 +168,5 @@ func (s *sender) logOnce(err error) {
 		return
 	}
 	s.reasons[err.Error()] = struct{}{}
-	s.log.Error("destination refuses profiles; they are dropped", "error", err)
+	s.log.Error("destination refuses what is sent; it is dropped", "error", err)
 }

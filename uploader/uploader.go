@@ -26,9 +26,10 @@ import (
 
 // Destination is where profiles go.
 type Destination interface {
-	// Send delivers one profile. It gives up when ctx ends. An error that wraps
-	// Permanent means that trying again cannot help, one that wraps Retry says
-	// when to, and any other is tried again.
+	// Send delivers one profile, and its exemplars where the destination takes any. It
+	// gives up when ctx ends. An error that wraps Permanent means that trying again
+	// cannot help, one that wraps Incomplete that only the exemplars are refused, one
+	// that wraps Retry says when to try again, and any other is tried again.
 	Send(ctx context.Context, p sample.Profile) error
 	// String is the destination as the user gave it, without secrets. What is
 	// before the first colon is its kind, such as http or dir.
@@ -40,6 +41,13 @@ type Permanent struct{ Err error }
 
 func (p Permanent) Error() string { return p.Err.Error() }
 func (p Permanent) Unwrap() error { return p.Err }
+
+// Incomplete marks an error of Send after which the profile is delivered and its
+// exemplars are dropped.
+type Incomplete struct{ Err error }
+
+func (i Incomplete) Error() string { return i.Err.Error() }
+func (i Incomplete) Unwrap() error { return i.Err }
 
 // Retry marks an error of Send after which nothing should be sent for a while,
 // because the destination asked for it.

@@ -228,6 +228,23 @@ func TestPermanentIsDropped(t *testing.T) {
 	}
 }
 
+// A destination that takes profiles and refuses their exemplars gets the next ones.
+func TestIncompleteIsSent(t *testing.T) {
+	d := &target{name: "http://a", answer: func(context.Context, sample.Profile) error {
+		return fmt.Errorf("send: %w", uploader.Incomplete{Err: errors.New("404 no such endpoint")})
+	}}
+	f := start(t, uploader.Options{Destinations: []uploader.Destination{d}})
+	f.Enqueue(window("a"))
+	f.Enqueue(window("b"))
+	f.stop()
+	f.wantMetrics(map[string]float64{
+		"profiles_sent_total http": 2, "exemplars_dropped_total http": 2, "retries_total http": 0, "queue_bytes http": 0,
+	})
+	if logs := f.logs.String(); strings.Count(logs, "no such endpoint") != 1 {
+		t.Errorf("logs are %s", logs)
+	}
+}
+
 func TestFullQueueDropsOldest(t *testing.T) {
 	d := &target{name: "dir:/x"}
 	f := prepare(t, uploader.Options{Destinations: []uploader.Destination{d}, QueueBytes: 3 * (1 + 128)})

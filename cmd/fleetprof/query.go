@@ -24,11 +24,12 @@ type queryCommand struct {
 	From     string `help:"Begin: RFC 3339, Unix seconds, or now-1h." placeholder:"TIME" xor:"last-from"`
 	To       string `help:"End, written as --from is. Default: now." placeholder:"TIME" xor:"last-to"`
 
-	Top    bool   `help:"Functions by CPU time (the default)." xor:"form"`
-	Folded bool   `help:"One line a stack, outermost first, and its samples." xor:"form"`
-	By     string `help:"CPU time by the values of one label or several, such as http_route,http_request_method, and how certain the requests are. The word handler stands for rpc_method, or else the method and http_route, or else the method and url_template." placeholder:"LABEL,…" xor:"form"`
-	Output string `help:"Write the merged profile to this file, gzip-compressed pprof." short:"o" type:"path" placeholder:"FILE" xor:"form"`
-	Lines  int    `help:"Rows to print at most." short:"n" default:"40"`
+	Top       bool   `help:"Functions by CPU time (the default)." xor:"form"`
+	Folded    bool   `help:"One line a stack, outermost first, and its samples." xor:"form"`
+	By        string `help:"CPU time by the values of one label or several, such as http_route,http_request_method, and how certain the requests are. The word handler stands for rpc_method, or else the method and http_route, or else the method and url_template." placeholder:"LABEL,…" xor:"form"`
+	Exemplars bool   `help:"Requests of which trace ids are kept (--trace-exemplars of the agent), those with the most CPU time first." xor:"form"`
+	Output    string `help:"Write the merged profile to this file, gzip-compressed pprof." short:"o" type:"path" placeholder:"FILE" xor:"form"`
+	Lines     int    `help:"Rows to print at most." short:"n" default:"40"`
 }
 
 // Validate is called by the flag parser.
@@ -47,7 +48,14 @@ const maxAnswer = 512 << 20
 
 // Run asks and prints.
 func (c *queryCommand) Run(ctx context.Context, con *console) error {
-	body, err := c.fetch(ctx)
+	if c.Exemplars {
+		body, err := c.fetch(ctx, "api/v1/exemplars")
+		if err != nil {
+			return err
+		}
+		return printExemplars(con.out, body, c.Lines)
+	}
+	body, err := c.fetch(ctx, "api/v1/pprof")
 	if err != nil {
 		return err
 	}
@@ -74,9 +82,9 @@ func (c *queryCommand) Run(ctx context.Context, con *console) error {
 	return r.top(con.out, c.Lines)
 }
 
-// fetch gets the merged profile from the server.
-func (c *queryCommand) fetch(ctx context.Context) ([]byte, error) {
-	address, err := c.address()
+// fetch gets what the server answers at a path.
+func (c *queryCommand) fetch(ctx context.Context, path string) ([]byte, error) {
+	address, err := c.address(path)
 	if err != nil {
 		return nil, err
 	}
@@ -101,7 +109,7 @@ func (c *queryCommand) fetch(ctx context.Context) ([]byte, error) {
 	return body, nil
 }
 
-func (c *queryCommand) address() (string, error) {
+func (c *queryCommand) address(path string) (string, error) {
 	base, err := url.Parse(c.Server)
 	if err != nil || base.Host == "" {
 		return "", fmt.Errorf("--server %s: want a URL such as http://127.0.0.1:7171", c.Server)
@@ -112,7 +120,7 @@ func (c *queryCommand) address() (string, error) {
 			parameters.Set(name, value)
 		}
 	}
-	base = base.JoinPath("api/v1/pprof")
+	base = base.JoinPath(path)
 	base.RawQuery = parameters.Encode()
 	return base.String(), nil
 }

@@ -145,6 +145,11 @@ func labelValue(s *profile.Sample, name string) string {
 	if name != handlerLabel {
 		return value(name)
 	}
+	return handlerOf(value)
+}
+
+// handlerOf is what handlerLabel stands for, from the values of labels.
+func handlerOf(value func(name string) string) string {
 	if rpc := value(sample.LabelRPCMethod); rpc != "" {
 		return rpc
 	}

@@ -60,9 +60,17 @@ type local struct{ store *store.Store }
 func (l local) String() string { return "local: the store of this process" }
 
 func (l local) Send(ctx context.Context, p sample.Profile) error {
-	err := l.store.Put(ctx, p.Start, p.Start.Add(p.Duration), p.PProf)
+	end := p.Start.Add(p.Duration)
+	err := l.store.Put(ctx, p.Start, end, p.PProf)
 	if errors.Is(err, store.ErrRefused) {
 		return uploader.Permanent{Err: err}
+	}
+	if err != nil || p.Exemplars == nil {
+		return err
+	}
+	err = l.store.PutExemplars(ctx, p.Start, end, p.Exemplars)
+	if errors.Is(err, store.ErrRefused) {
+		return uploader.Incomplete{Err: err}
 	}
 	return err
 }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package ingest takes profiles from agents: POST /api/v1/profiles with one
-// gzip pprof profile as the body.
+// gzip pprof profile as the body; and what lies beside them: POST
+// /api/v1/exemplars with a document of package exemplars. Of both:
 //
 //	204  stored, for good
 //	400  not a profile this server keeps; the text says why
@@ -28,6 +29,7 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"github.com/fleetprof/fleetprof/server/columns"
+	"github.com/fleetprof/fleetprof/server/exemplars"
 	"github.com/fleetprof/fleetprof/server/store"
 )
 
@@ -46,6 +48,7 @@ const (
 // Store keeps what arrives; see store.Store.Put for the contract.
 type Store interface {
 	Put(ctx context.Context, start, end time.Time, gz []byte) error
+	PutExemplars(ctx context.Context, start, end time.Time, gz []byte) error
 }
 
 // Handler is the HTTP handler. It is safe for concurrent use.
@@ -56,7 +59,7 @@ type Handler struct {
 	decoding *semaphore.Weighted
 }
 
-// New makes the handler of POST /api/v1/profiles.
+// New makes the handler of POST /api/v1/profiles, and of POST /api/v1/exemplars.
 func New(s Store, l *slog.Logger, r prometheus.Registerer) (*Handler, error) {
 	m, err := newMetrics(r)
 	if err != nil {
@@ -65,49 +68,91 @@ func New(s Store, l *slog.Logger, r prometheus.Registerer) (*Handler, error) {
 	return &Handler{store: s, log: l, metrics: m, decoding: semaphore.NewWeighted(maxDecoding)}, nil
 }
 
+// ServeHTTP takes profiles.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	h.serve(w, r, MaxCompressed, h.metrics.profiles, h.takeProfile)
+}
+
+// ServeExemplars takes documents of exemplars.
+func (h *Handler) ServeExemplars(w http.ResponseWriter, r *http.Request) {
+	h.serve(w, r, exemplars.MaxCompressed, h.metrics.exemplars, h.takeExemplars)
+}
+
+// serve reads a body of so many bytes at most, and answers with what becomes of it.
+func (h *Handler) serve(w http.ResponseWriter, r *http.Request, most int, results *prometheus.CounterVec, take func(ctx context.Context, body []byte) error) {
 	begin := time.Now()
 	defer func() { h.metrics.seconds.Observe(time.Since(begin).Seconds()) }()
-	err := h.take(w, r)
+	body, err := h.read(w, r, most)
 	if err == nil {
-		h.metrics.profiles.WithLabelValues(resultStored).Inc()
+		err = take(r.Context(), body)
+	}
+	if err == nil {
+		results.WithLabelValues(resultStored).Inc()
 		w.WriteHeader(http.StatusNoContent)
 		return
 	}
 	refusal := refusalOf(err)
-	h.metrics.profiles.WithLabelValues(refusal.result).Inc()
+	results.WithLabelValues(refusal.result).Inc()
 	if refusal.status >= http.StatusInternalServerError {
 		w.Header().Set("Retry-After", refusal.retryAfter)
 		if refusal.result == resultFailed {
-			h.log.Error("profile cannot be stored", "remote", r.RemoteAddr, "error", err)
+			h.log.Error("what was sent cannot be stored", "path", r.URL.Path, "remote", r.RemoteAddr, "error", err)
 		}
 	}
 	http.Error(w, err.Error(), refusal.status)
 }
 
-// take reads, checks and stores one profile.
-func (h *Handler) take(w http.ResponseWriter, r *http.Request) error {
-	if r.ContentLength > MaxCompressed {
-		return &columns.TooLargeError{What: "bytes in the request", Limit: MaxCompressed}
+func (h *Handler) read(w http.ResponseWriter, r *http.Request, most int) ([]byte, error) {
+	if r.ContentLength > int64(most) {
+		return nil, &columns.TooLargeError{What: "bytes in the request", Limit: most}
 	}
 	var body bytes.Buffer
 	body.Grow(max(0, int(min(r.ContentLength, 1<<20)))) // a claim is not yet a body
-	if _, err := io.Copy(&body, http.MaxBytesReader(w, r.Body, MaxCompressed)); err != nil {
-		return fmt.Errorf("%w: %w", errCutOff, err)
+	if _, err := io.Copy(&body, http.MaxBytesReader(w, r.Body, int64(most))); err != nil {
+		return nil, fmt.Errorf("%w: %w", errCutOff, err)
 	}
 	h.metrics.bytes.Add(float64(body.Len()))
-	p, err := h.decode(r.Context(), body.Bytes())
+	return body.Bytes(), nil
+}
+
+// takeProfile checks and stores one profile.
+func (h *Handler) takeProfile(ctx context.Context, gz []byte) error {
+	p, err := h.decode(ctx, gz)
 	if err != nil {
 		return err
 	}
 	start := time.Unix(0, p.start)
-	if ahead := time.Until(start); ahead > maxAhead {
-		return fmt.Errorf("%w: it starts %v ahead of this server's clock: set the clocks of both hosts", errInvalid, ahead.Round(time.Second))
+	if err := checkStart(start); err != nil {
+		return err
 	}
-	if err := h.store.Put(r.Context(), start, start.Add(time.Duration(p.duration)), body.Bytes()); err != nil {
+	if err := h.store.Put(ctx, start, start.Add(time.Duration(p.duration)), gz); err != nil {
 		return err
 	}
 	h.metrics.samples.Add(float64(p.samples))
+	return nil
+}
+
+// takeExemplars checks and stores one document of exemplars.
+func (h *Handler) takeExemplars(ctx context.Context, gz []byte) error {
+	done, err := h.turn(ctx)
+	if err != nil {
+		return err
+	}
+	d, err := exemplars.Decode(gz)
+	done()
+	if err != nil {
+		return fmt.Errorf("%w: %w", errInvalid, err)
+	}
+	if err := checkStart(d.Start); err != nil {
+		return err
+	}
+	return h.store.PutExemplars(ctx, d.Start, d.Start.Add(d.Duration), gz)
+}
+
+func checkStart(start time.Time) error {
+	if ahead := time.Until(start); ahead > maxAhead {
+		return fmt.Errorf("%w: it starts %v ahead of this server's clock: set the clocks of both hosts", errInvalid, ahead.Round(time.Second))
+	}
 	return nil
 }
 
@@ -117,12 +162,11 @@ type head struct{ start, duration, samples int64 }
 
 // decode checks a profile, when it is its turn.
 func (h *Handler) decode(ctx context.Context, gz []byte) (head, error) {
-	wait, cancel := context.WithTimeout(ctx, decodeWait)
-	defer cancel()
-	if err := h.decoding.Acquire(wait, 1); err != nil {
-		return head{}, errBusy
+	done, err := h.turn(ctx)
+	if err != nil {
+		return head{}, err
 	}
-	defer h.decoding.Release(1)
+	defer done()
 	raw, err := columns.Inflate(gz)
 	if err != nil {
 		return head{}, fmt.Errorf("%w: %w", errInvalid, err)
@@ -132,6 +176,16 @@ func (h *Handler) decode(ctx context.Context, gz []byte) (head, error) {
 		return head{}, fmt.Errorf("%w: %w", errInvalid, err)
 	}
 	return head{p.Start, p.Duration, p.Samples()}, nil
+}
+
+// turn waits until something may be unpacked, until done.
+func (h *Handler) turn(ctx context.Context) (done func(), err error) {
+	wait, cancel := context.WithTimeout(ctx, decodeWait)
+	defer cancel()
+	if err := h.decoding.Acquire(wait, 1); err != nil {
+		return nil, errBusy
+	}
+	return func() { h.decoding.Release(1) }, nil
 }
 
 var (

@@ -35,9 +35,9 @@ type put struct {
 
 // shelf is a Store that keeps what it is given, or fails with err.
 type shelf struct {
-	mu   sync.Mutex
-	puts []put
-	err  error
+	mu              sync.Mutex
+	puts, exemplars []put
+	err             error
 }
 
 func (s *shelf) Put(_ context.Context, start, end time.Time, gz []byte) error {
@@ -45,6 +45,15 @@ func (s *shelf) Put(_ context.Context, start, end time.Time, gz []byte) error {
 	defer s.mu.Unlock()
 	if s.err == nil {
 		s.puts = append(s.puts, put{start, end, bytes.Clone(gz)})
+	}
+	return s.err
+}
+
+func (s *shelf) PutExemplars(_ context.Context, start, end time.Time, gz []byte) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err == nil {
+		s.exemplars = append(s.exemplars, put{start, end, bytes.Clone(gz)})
 	}
 	return s.err
 }

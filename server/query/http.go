@@ -36,6 +36,7 @@ func (a *API) Register(mux *http.ServeMux) {
 	}{
 		{"pprof", "GET /api/v1/pprof", a.pprof, refuseText},
 		{"flamegraph", "GET /api/v1/flamegraph", a.flamegraph, refuseJSON},
+		{"exemplars", "GET /api/v1/exemplars", a.exemplars, refuseJSON},
 		{"labels", "GET /api/v1/labels", a.labels, refuseJSON},
 		{"label_values", "GET /api/v1/labels/{name}/values", a.labelValues, refuseJSON},
 	} {

@@ -4,6 +4,7 @@
 //
 //	GET /api/v1/pprof                 one merged profile, gzip pprof
 //	GET /api/v1/flamegraph            the same as a tree, JSON
+//	GET /api/v1/exemplars             requests with trace ids, JSON
 //	GET /api/v1/labels                names of the labels, JSON
 //	GET /api/v1/labels/{name}/values  values of one label, JSON
 //
@@ -111,10 +112,15 @@ func parseRequest(r *http.Request, now time.Time) (request, error) {
 // time. It gives the number of those that could not be read.
 func (a *API) visit(ctx context.Context, q request, f func(p *hashed) error) (skipped int, err error) {
 	skipped, err = a.loader.each(ctx, a.store.Select(q.span.From, q.span.To), f)
+	return skipped, a.orTooLong(err)
+}
+
+// orTooLong says of a query that took too long that it is beyond a bound.
+func (a *API) orTooLong(err error) error {
 	if errors.Is(err, context.DeadlineExceeded) {
-		err = &limitError{fmt.Sprintf("the query took longer than %v", a.timeout)}
+		return &limitError{fmt.Sprintf("the query took longer than %v", a.timeout)}
 	}
-	return skipped, err
+	return err
 }
 
 // merge collects the samples that a query selects.

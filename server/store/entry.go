@@ -10,14 +10,27 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"time"
 )
 
+// Kind is what a file is.
+type Kind uint8
+
 const (
-	suffix    = ".pb.gz"
+	// Profile is a window's profile.
+	Profile Kind = iota
+	// Exemplars are some of the window's requests, see server/exemplars.
+	Exemplars
+)
+
+// suffixes end the names of files, by kind.
+var suffixes = [...]string{Profile: ".pb.gz", Exemplars: ".exemplars.json.gz"}
+
+const (
 	dayLayout = "2006-01-02"
-	// maxDuration bounds the window of one profile; the search by time relies
+	// maxDuration bounds the window of one file; the search by time relies
 	// on it.
 	maxDuration = time.Hour + time.Second
 	// lastMilli is the latest time whose nanoseconds fit an int64, in the year
@@ -25,9 +38,9 @@ const (
 	lastMilli = (1<<63 - 1) / int64(time.Millisecond)
 )
 
-// Entry is one stored profile. It is comparable, and equal entries have equal
-// bytes.
+// Entry is one stored file. It is comparable, and equal entries have equal bytes.
 type Entry struct {
+	Kind Kind
 	// Start and End bound the window, in milliseconds since the Unix epoch,
 	// widened to whole milliseconds.
 	Start, End int64
@@ -37,9 +50,10 @@ type Entry struct {
 	Hash [16]byte
 }
 
-func entryOf(start, end time.Time, gz []byte) (Entry, error) {
+func entryOf(kind Kind, start, end time.Time, gz []byte) (Entry, error) {
 	sum := sha256.Sum256(gz)
 	e := Entry{
+		Kind:  kind,
 		Start: start.UnixMilli(),
 		End:   end.Add(time.Millisecond - 1).UnixMilli(),
 		Size:  onDisk(int64(len(gz))),
@@ -63,18 +77,22 @@ func onDisk(size int64) int64 {
 func (e Entry) day() string { return time.UnixMilli(e.Start).UTC().Format(dayLayout) }
 
 func (e Entry) name() string {
-	return fmt.Sprintf("%013d-%013d-%x%s", e.Start, e.End, e.Hash, suffix)
+	return fmt.Sprintf("%013d-%013d-%x%s", e.Start, e.End, e.Hash, suffixes[e.Kind])
 }
 
-var namePattern = regexp.MustCompile(`^(\d{13})-(\d{13})-([0-9a-f]{32})\.pb\.gz$`)
+var namePattern = regexp.MustCompile(`^(\d{13})-(\d{13})-([0-9a-f]{32})(\.[a-z.]+)$`)
 
-// parseEntry reads the name of a file; false means that it is not a profile.
+// parseEntry reads the name of a file; false means that it is none of ours.
 func parseEntry(day, name string, size int64) (Entry, bool) {
 	m := namePattern.FindStringSubmatch(name)
 	if m == nil {
 		return Entry{}, false
 	}
-	e := Entry{Size: onDisk(size)}
+	kind := slices.Index(suffixes[:], m[4])
+	if kind < 0 {
+		return Entry{}, false
+	}
+	e := Entry{Kind: Kind(kind), Size: onDisk(size)}
 	var errs [3]error
 	e.Start, errs[0] = strconv.ParseInt(m[1], 10, 64)
 	e.End, errs[1] = strconv.ParseInt(m[2], 10, 64)
@@ -83,7 +101,7 @@ func parseEntry(day, name string, size int64) (Entry, bool) {
 	return e, ok
 }
 
-// scan lists the profiles below dir and counts the files that are none.
+// scan lists our files below dir and counts the others.
 func scan(dir string) (entries []Entry, foreign int, err error) {
 	days, err := os.ReadDir(dir)
 	if err != nil {

@@ -9,7 +9,7 @@ import (
 
 func TestEntryName(t *testing.T) {
 	start := time.Date(2026, 11, 22, 23, 59, 59, 999_999_999, time.FixedZone("", 3600))
-	e, err := entryOf(start, start.Add(10*time.Second), []byte("test"))
+	e, err := entryOf(Profile, start, start.Add(10*time.Second), []byte("test"))
 	if err != nil {
 		t.Fatal(err)
 	}

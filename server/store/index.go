@@ -9,7 +9,7 @@ import (
 	"sort"
 )
 
-// index is the list of all profiles, by the end of their windows. It has no
+// index is the list of all files, by the end of their windows. It has no
 // lock of its own.
 type index struct {
 	entries []Entry
@@ -18,7 +18,7 @@ type index struct {
 }
 
 func compare(a, b Entry) int {
-	return cmp.Or(cmp.Compare(a.End, b.End), cmp.Compare(a.Start, b.Start), bytes.Compare(a.Hash[:], b.Hash[:]))
+	return cmp.Or(cmp.Compare(a.End, b.End), cmp.Compare(a.Start, b.Start), bytes.Compare(a.Hash[:], b.Hash[:]), cmp.Compare(a.Kind, b.Kind))
 }
 
 func (x *index) load(entries []Entry) {
@@ -66,16 +66,26 @@ func (x *index) markDamaged(e Entry) bool {
 	return true
 }
 
-// overlapping copies the sound entries that overlap [from, to), both in
+// count is how many files of a kind there are.
+func (x *index) count(kind Kind) (n int) {
+	for i := range x.entries {
+		if x.entries[i].Kind == kind {
+			n++
+		}
+	}
+	return n
+}
+
+// overlapping copies the sound entries of a kind that overlap [from, to), both in
 // milliseconds.
-func (x *index) overlapping(from, to int64) []Entry {
+func (x *index) overlapping(kind Kind, from, to int64) []Entry {
 	first := sort.Search(len(x.entries), func(i int) bool { return x.entries[i].End > from })
 	var found []Entry
 	for _, e := range x.entries[first:] {
 		if e.End >= to+maxDuration.Milliseconds() {
 			break // no window is long enough to reach back into the range
 		}
-		if _, bad := x.damaged[e]; e.Start < to && !bad {
+		if _, bad := x.damaged[e]; e.Start < to && !bad && e.Kind == kind {
 			found = append(found, e)
 		}
 	}

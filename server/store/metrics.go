@@ -18,14 +18,14 @@ func newMetrics(r prometheus.Registerer, s *Store) (*metrics, error) {
 		return prometheus.NewCounter(prometheus.CounterOpts{Name: "fleetprof_store_" + name, Help: help})
 	}
 	removed := prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "fleetprof_store_removed_total", Help: "Profiles removed, by the bound they were beyond.",
+		Name: "fleetprof_store_removed_total", Help: "Files removed, by the bound they were beyond.",
 	}, []string{"reason"})
 	m := &metrics{
-		stored:       counter("stored_total", "Profiles stored."),
-		duplicates:   counter("duplicates_total", "Profiles put again that were stored already."),
-		failed:       counter("failed_total", "Profiles that could not be written."),
-		damaged:      counter("damaged_total", "Stored profiles found damaged and skipped."),
-		removeFailed: counter("remove_failed_total", "Profiles whose file could not be removed."),
+		stored:       counter("stored_total", "Files stored: profiles, and exemplars beside them."),
+		duplicates:   counter("duplicates_total", "Files put again that were stored already."),
+		failed:       counter("failed_total", "Files that could not be written."),
+		damaged:      counter("damaged_total", "Stored files found damaged and skipped."),
+		removeFailed: counter("remove_failed_total", "Files that could not be removed."),
 		removedAge:   removed.WithLabelValues("age"),
 		removedBytes: removed.WithLabelValues("bytes"),
 	}
@@ -39,9 +39,10 @@ func newMetrics(r prometheus.Registerer, s *Store) (*metrics, error) {
 	var errs []error
 	for _, c := range []prometheus.Collector{
 		m.stored, m.duplicates, m.failed, m.damaged, m.removeFailed, removed,
-		gauge("profiles", "Profiles on disk.", func() float64 { return float64(len(s.index.entries)) }),
-		gauge("bytes", "Space the profiles take on disk.", func() float64 { return float64(s.index.bytes) }),
-		gauge("max_bytes", "Space the profiles may take on disk.", func() float64 { return float64(s.maxBytes) }),
+		gauge("profiles", "Profiles on disk.", func() float64 { return float64(s.index.count(Profile)) }),
+		gauge("exemplars", "Documents of exemplars on disk.", func() float64 { return float64(s.index.count(Exemplars)) }),
+		gauge("bytes", "Space the files take on disk.", func() float64 { return float64(s.index.bytes) }),
+		gauge("max_bytes", "Space the files may take on disk.", func() float64 { return float64(s.maxBytes) }),
 	} {
 		errs = append(errs, r.Register(c))
 	}

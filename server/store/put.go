@@ -17,7 +17,17 @@ import (
 // Errors that wrap ErrFull or ErrClosed may pass; one that wraps ErrRefused is
 // final. After an error nothing half-written is left.
 func (s *Store) Put(ctx context.Context, start, end time.Time, gz []byte) error {
-	e, err := s.newEntry(start, end, gz)
+	return s.putKind(ctx, Profile, start, end, gz)
+}
+
+// PutExemplars stores a document of exemplars in the same way. It counts against the
+// same bounds as the profiles.
+func (s *Store) PutExemplars(ctx context.Context, start, end time.Time, gz []byte) error {
+	return s.putKind(ctx, Exemplars, start, end, gz)
+}
+
+func (s *Store) putKind(ctx context.Context, kind Kind, start, end time.Time, gz []byte) error {
+	e, err := s.newEntry(kind, start, end, gz)
 	if err != nil {
 		return err
 	}
@@ -26,14 +36,14 @@ func (s *Store) Put(ctx context.Context, start, end time.Time, gz []byte) error 
 	}
 	if err := s.put(e, gz); err != nil {
 		s.metrics.failed.Inc()
-		return fmt.Errorf("store profile: %w", fullOr(err))
+		return fmt.Errorf("store %s: %w", e.name(), fullOr(err))
 	}
 	s.Trim(time.Now())
 	return nil
 }
 
-func (s *Store) newEntry(start, end time.Time, gz []byte) (Entry, error) {
-	e, err := entryOf(start, end, gz)
+func (s *Store) newEntry(kind Kind, start, end time.Time, gz []byte) (Entry, error) {
+	e, err := entryOf(kind, start, end, gz)
 	switch {
 	case err != nil:
 		return e, fmt.Errorf("%w: %w", ErrRefused, err)

@@ -160,10 +160,17 @@ func (s *Store) Close() error {
 }
 
 // Select gives the profiles whose windows overlap [from, to), oldest first.
-func (s *Store) Select(from, to time.Time) []Entry {
+func (s *Store) Select(from, to time.Time) []Entry { return s.selectKind(Profile, from, to) }
+
+// SelectExemplars does so for documents of exemplars.
+func (s *Store) SelectExemplars(from, to time.Time) []Entry {
+	return s.selectKind(Exemplars, from, to)
+}
+
+func (s *Store) selectKind(kind Kind, from, to time.Time) []Entry {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.index.overlapping(from.UnixMilli(), to.UnixMilli())
+	return s.index.overlapping(kind, from.UnixMilli(), to.UnixMilli())
 }
 
 // Bounds gives the start of the oldest and the end of the newest profile.
@@ -175,7 +182,7 @@ func (s *Store) Bounds() (oldest, newest time.Time, ok bool) {
 	return time.UnixMilli(first), time.UnixMilli(last), ok
 }
 
-// Read gives the profile as it was put. The error is fs.ErrNotExist when it has
+// Read gives the file as it was put. The error is fs.ErrNotExist when it has
 // been removed since it was selected.
 func (s *Store) Read(e Entry) ([]byte, error) {
 	s.mu.Lock()

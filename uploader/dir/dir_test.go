@@ -7,6 +7,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -54,6 +55,37 @@ func TestSend(t *testing.T) {
 	}
 	if got := names(t, path); len(got) != 2 {
 		t.Errorf("files are %q", got)
+	}
+}
+
+// Exemplars have the name of their profile.
+func TestExemplars(t *testing.T) {
+	path := t.TempDir()
+	d, err := dir.New(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, exemplars := range []string{"", "two", "three"} {
+		p := sample.Profile{Start: begin, PProf: []byte("profile")}
+		if exemplars != "" {
+			p.Exemplars = []byte(exemplars)
+		}
+		if err := d.Send(t.Context(), p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const stem = "20261122T130000.005Z-"
+	want := []string{stem + "0.pb.gz", stem + "1.exemplars.json.gz", stem + "1.pb.gz", stem + "2.exemplars.json.gz", stem + "2.pb.gz"}
+	if got := names(t, path); !slices.Equal(got, want) {
+		t.Errorf("files are %q, want %q", got, want)
+	}
+	file := filepath.Join(path, stem+"2.exemplars.json.gz")
+	info, err := os.Stat(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b, err := os.ReadFile(file); err != nil || string(b) != "three" || info.Mode() != 0o644 {
+		t.Errorf("exemplars are %q %v, %v", b, info.Mode(), err)
 	}
 }
 

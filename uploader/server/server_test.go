@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -93,6 +94,33 @@ func TestAnswers(t *testing.T) {
 		var retry uploader.Retry
 		if errors.As(err, &permanent) != c.permanent || errors.As(err, &retry) != (c.retry > 0) || retry.After != c.retry {
 			t.Errorf("%d %s: error is %#v", c.status, c.after, err)
+		}
+	}
+}
+
+// Exemplars go after their profile. That they are refused is no reason to send the
+// profile again.
+func TestExemplars(t *testing.T) {
+	for _, c := range []struct {
+		status     int
+		incomplete bool
+	}{{204, false}, {400, true}, {404, true}, {413, true}, {503, false}} {
+		var got []string
+		h := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			body, _ := io.ReadAll(r.Body)
+			got = append(got, r.Method+" "+r.URL.Path+" "+string(body))
+			if strings.HasSuffix(r.URL.Path, "/exemplars") {
+				w.WriteHeader(c.status)
+			}
+		}))
+		p := sample.Profile{Start: time.Now(), PProf: []byte("profile"), Exemplars: []byte("exemplars")}
+		err := destination(t, h.URL).Send(t.Context(), p)
+		h.Close()
+		if want := []string{"POST /api/v1/profiles profile", "POST /api/v1/exemplars exemplars"}; !slices.Equal(got, want) {
+			t.Errorf("%d: requests are %q", c.status, got)
+		}
+		if (err == nil) != (c.status == 204) || errors.As(err, new(uploader.Incomplete)) != c.incomplete {
+			t.Errorf("%d: error is %#v", c.status, err)
 		}
 	}
 }

@@ -36,7 +36,7 @@ func buildTLS(t *testing.T) string {
 
 // What functions of TLS move is told as it is for sockets: once, when it was moved.
 func TestTLSActivities(t *testing.T) {
-	p, got := newRequestsTest(t)
+	p, got := newRequestsTest(t, false)
 	cmd := exec.Command(buildTLS(t))
 	cmd.Stderr = t.Output()
 	start, err := cmd.StdinPipe()

@@ -47,4 +47,10 @@
 //
 // Requests are counted when they are over (free), since only then nothing more can
 // be learned of them: see routes.go.
+//
+// # Trace ids
+//
+// A request with a traceparent has a trace, which outlives it, for samples that wait to
+// refer to. With the answer it comes into the reservoir of its handler: see
+// exemplars.go.
 package rpc

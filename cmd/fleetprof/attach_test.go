@@ -97,7 +97,7 @@ func TestAttachAndDetach(t *testing.T) {
 
 // attachAndDetach makes one round, and adds what is open in the middle of it to seen.
 func attachAndDetach(s *bpf.Sampler, program *os.File, offset uint64, seen *kernelObjects) error {
-	requests, err := bpf.LoadRequests(s, 1<<20)
+	requests, err := bpf.LoadRequests(s, bpf.RequestOptions{RingBytes: 1 << 20})
 	if err != nil {
 		return err
 	}

@@ -27,7 +27,7 @@ type queryCommand struct {
 	Top       bool   `help:"Functions by CPU time (the default)." xor:"form"`
 	Folded    bool   `help:"One line a stack, outermost first, and its samples." xor:"form"`
 	By        string `help:"CPU time by the values of one label or several, such as http_route,http_request_method, and how certain the requests are. The word handler stands for rpc_method, or else the method and http_route, or else the method and url_template." placeholder:"LABEL,…" xor:"form"`
-	Exemplars bool   `help:"Requests of which trace ids are kept (--trace-exemplars of the agent), those with the most CPU time first." xor:"form"`
+	Exemplars bool   `help:"Requests of which trace ids are kept (--trace-exemplars of the agent), those with the most CPU time first. The selector sees host_name, service_name and the labels of the handler." xor:"form"`
 	Output    string `help:"Write the merged profile to this file, gzip-compressed pprof." short:"o" type:"path" placeholder:"FILE" xor:"form"`
 	Lines     int    `help:"Rows to print at most." short:"n" default:"40"`
 }

@@ -22,11 +22,12 @@ import (
 
 // TestExemplars asks servers with trace ids that tell the route, behind headers of more
 // than what is captured of a request otherwise. Two agents look on, one of which was not
-// asked for exemplars.
+// asked for exemplars; the other one sends them to a server, too.
 func TestExemplars(t *testing.T) {
 	needRoot(t)
 	const most = 3
-	on, off := newWatcher(t, fmt.Sprintf("--trace-exemplars=%d", most)), newWatcher(t)
+	store := start(t, "server", "--data="+t.TempDir())
+	on, off := newWatcher(t, fmt.Sprintf("--trace-exemplars=%d", most), "--store="+store.url), newWatcher(t)
 	dir := t.TempDir()
 	for _, build := range handlerBuilds[:2] { // the servers in Go
 		cmd := exec.Command("sh", "-ec", build)
@@ -62,6 +63,7 @@ func TestExemplars(t *testing.T) {
 			on.windows(t, end.Add(windowLength))
 			server.end()
 			checkExemplars(t, on.exemplars(t, begin), client.server, asked, most, s.bound)
+			checkQuery(t, store.url, client.server, asked)
 		})
 	}
 	if n := len(off.exemplars(t, time.Time{})); n > 0 {
@@ -194,5 +196,34 @@ func checkExemplars(t *testing.T, windows []sample.Exemplars, s *handlerServer, 
 	}
 	if bound && cpu == 0 {
 		t.Error("no CPU time")
+	}
+}
+
+// checkQuery asks a server for the exemplars of one route.
+func checkQuery(t *testing.T, url string, s *handlerServer, asked map[string]tracedRequest) {
+	t.Helper()
+	r := &handlerRoutes[0]
+	selector := fmt.Sprintf(`{url_template=%q}`, "/work/{number}")
+	switch {
+	case s.protocol == grpc:
+		selector = fmt.Sprintf(`{rpc_method=%q}`, strings.TrimPrefix(r.rpc, "/"))
+	case s.knowsRoutes():
+		selector = fmt.Sprintf(`{http_route=%q}`, r.pattern)
+	}
+	out, err := exec.Command(fleetprof, "query", selector, "--exemplars", "--server="+url).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	rows := strings.Split(strings.TrimSpace(string(out)), "\n")[1:]
+	known := 0
+	for _, row := range rows {
+		if told, is := asked[strings.Fields(row)[4]]; is && told.route == r {
+			known++
+		} else if is {
+			t.Errorf("%s: route %s", row, told.route.letter)
+		}
+	}
+	if known == 0 {
+		t.Errorf("query %s says\n%s", selector, out)
 	}
 }

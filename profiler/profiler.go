@@ -574,9 +574,9 @@ func (p *Profiler) Close() error {
 	return errors.Join(errs...)
 }
 
-// Epoch is the time at which the clock of samples and activities was 0, as the
+// ClockZero is the time at which the clock of samples and activities was 0, as the
 // wall clock stands now.
-func Epoch() time.Time { return time.Now().Round(0).Add(-time.Duration(monotonic())) }
+func ClockZero() time.Time { return time.Now().Round(0).Add(-time.Duration(monotonic())) }
 
 // monotonic is CLOCK_MONOTONIC in nanoseconds, the clock of both streams.
 func monotonic() uint64 {

@@ -76,12 +76,12 @@ func (x *exemplars) add(h *handler, t *trace) {
 	}
 }
 
-// take gives what is kept, and begins anew. epoch is the time at which
+// take gives what is kept, and begins anew. zero is the time at which
 // CLOCK_MONOTONIC was 0.
-func (x *exemplars) take(epoch time.Time) (all []sample.Exemplar) {
+func (x *exemplars) take(zero time.Time) (all []sample.Exemplar) {
 	for h, r := range x.of {
 		for _, t := range r.kept {
-			all = append(all, t.exemplar(h, epoch))
+			all = append(all, t.exemplar(h, zero))
 		}
 	}
 	clear(x.of)
@@ -89,10 +89,10 @@ func (x *exemplars) take(epoch time.Time) (all []sample.Exemplar) {
 	return all
 }
 
-func (t *trace) exemplar(h *handler, epoch time.Time) sample.Exemplar {
+func (t *trace) exemplar(h *handler, zero time.Time) sample.Exemplar {
 	e := sample.Exemplar{
 		TraceID: t.trace, SpanID: t.span, Sampled: t.sampled,
-		Start: epoch.Add(time.Duration(t.start)), Duration: t.duration,
+		Start: zero.Add(time.Duration(t.start)), Duration: t.duration,
 		Labels: map[string]string{sample.LabelService: h.service},
 	}
 	if t.bindable {
@@ -108,46 +108,47 @@ func (t *trace) exemplar(h *handler, epoch time.Time) sample.Exemplar {
 
 // Exemplars gives requests with a traceparent that were answered since the last call,
 // at most Options.Exemplars for each handler, each of its requests as likely as any
-// other; in no order. epoch is the time at which CLOCK_MONOTONIC was 0. Flush comes
+// other; in no order. zero is the time at which CLOCK_MONOTONIC was 0. Flush comes
 // before, for samples that wait to count.
-func (e *Engine) Exemplars(epoch time.Time) []sample.Exemplar {
+func (e *Engine) Exemplars(zero time.Time) []sample.Exemplar {
 	if e.exemplars == nil {
 		return nil
 	}
-	return e.exemplars.take(epoch)
+	return e.exemplars.take(zero)
 }
 
-// carries takes the traceparent of a request: nil for none. whole says that there is
+// carries takes the traceparent of a request; nil for none. whole says that there is
 // no header field but those that were seen.
 func (e *Engine) carries(r *request, value []byte, whole bool) {
-	switch p, ok := parseTraceparent(value); {
-	case e.exemplars == nil:
-	case value == nil && whole:
+	switch {
+	case e.exemplars == nil, value == nil && whole:
+		return
 	case value == nil:
 		e.metrics.tracesUnknown.Inc()
-	case !ok:
+		return
+	}
+	p, ok := parseTraceparent(value)
+	if !ok {
 		e.metrics.tracesMalformed.Inc()
-	default:
-		e.metrics.tracesValid.Inc()
-		r.trace = &trace{traceparent: p, bindable: r.reader != nil}
+		return
 	}
+	e.metrics.tracesValid.Inc()
+	r.trace = &trace{traceparent: p, bindable: r.reader != nil}
 }
 
-// carriesField does so for a field of HTTP/2.
+// carriesField does so for the field of an http2.Event.
 func (e *Engine) carriesField(r *request, value string) {
-	switch value {
-	case http2.Unknown:
-		e.carries(r, nil, false)
-	case "":
-		e.carries(r, nil, true)
-	default:
-		e.carries(r, []byte(value), true)
+	if value == "" || value == http2.Unknown {
+		e.carries(r, nil, value == "")
+		return
 	}
+	e.carries(r, []byte(value), true)
 }
 
-// exemplify takes that a request with a traceparent is answered.
+// exemplify takes that a request with a traceparent is answered. Where requests may have
+// been missed, the answer is perhaps that of another one.
 func (e *Engine) exemplify(r *request, h *handler, status int) {
-	if t := r.trace; t != nil {
+	if t := r.trace; t != nil && !r.sock.hidden {
 		t.start, t.duration, t.status = r.time, time.Duration(e.now-r.time), status
 		e.exemplars.add(h, t)
 	}

@@ -235,6 +235,28 @@ func TestTraceparentsRefused(t *testing.T) {
 	s.wantTraces(0, 3, 1)
 }
 
+// Of pipelined requests that were not all seen, an answer may be that of another one.
+func TestExemplarsOfHiddenRequests(t *testing.T) {
+	s, got := exemplarsOf(t, 5, `
+		T1 read 5 $0
+		T1 write 5 200
+		T1 read 5 $0 of 900
+		T1 write 5 200`, traced("GET /a", 1))
+	wantLines(t, got, "1 service-1 GET /a 2xx 1ms 0s")
+	s.wantTraces(2, 0, 0)
+}
+
+// What is read as a header says the same when it is written.
+func FuzzParseTraceparent(f *testing.F) {
+	f.Add([]byte("00-" + aTrace + "-" + aSpan + "-01"))
+	f.Add([]byte("cc-" + aTrace + "-" + aSpan + "-fe-more"))
+	f.Fuzz(func(t *testing.T, value []byte) {
+		if p, ok := parseTraceparent(value); ok && !strings.HasPrefix(string(value[2:]), "-"+p.trace.String()+"-"+p.span.String()+"-") {
+			t.Errorf("%q is read as %s and %s", value, p.trace, p.span)
+		}
+	})
+}
+
 // With no exemplars asked for, nobody looks.
 func TestExemplarsOff(t *testing.T) {
 	s, got := exemplarsOf(t, 0, `

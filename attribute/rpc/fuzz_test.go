@@ -4,6 +4,7 @@ package rpc
 
 import (
 	"bytes"
+	"fmt"
 	"math/rand/v2"
 	"strings"
 	"testing"
@@ -23,6 +24,7 @@ var pieces = []string{
 	"HTTP/1.1 101 Switching Protocols\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\nHTTP/1.1 404 No\r\n\r\n",
 	"GET /u HTTP/1.1\r\nUpgrade: h2c\r\n\r\n", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "PRI * HT", "body",
 	"\x00\x00\x00\x04\x00\x00\x00\x00\x00", "\x00\x00\x04\x01\x05\x00\x00\x00\x01\x82\x84\x86\x41", "\x00\x00\x01\x01\x04\x00\x00\x00\x01\x88",
+	"GET /t HTTP/1.1\r\ntraceparent: 00-" + aTrace + "-" + aSpan + "-01\r\n\r\n", "GET /t HTTP/1.1\r\nTraceparent: 00-0\r\n\r\n",
 }
 
 // play feeds an engine with what bytes say, four for each step, and checks that
@@ -31,7 +33,7 @@ func play(t testing.TB, script []byte) {
 	now := uint64(time.Hour)
 	e, err := New(Options{
 		Service: func(uint32) string { return "s" }, Watch: func(uint64, bool) {},
-		Registerer: prometheus.NewRegistry(), RoutesPerService: 5,
+		Registerer: prometheus.NewRegistry(), RoutesPerService: 5, Exemplars: 1,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -88,6 +90,14 @@ func play(t testing.TB, script []byte) {
 		e.Activity(a)
 	}
 	e.Flush()
+	kept := make(map[string]bool)
+	for _, x := range e.Exemplars(time.Time{}) {
+		handler := fmt.Sprint(x.Labels)
+		if kept[handler] || x.TraceID.String() != aTrace || x.Duration < 0 {
+			t.Errorf("exemplar %+v, or two of its handler", x)
+		}
+		kept[handler] = true
+	}
 	for i, n := range calls {
 		if n != 1 {
 			t.Errorf("sample %d of %d was decided %d times", i, len(calls), n)

@@ -149,7 +149,7 @@ func (p *pipeline) cut(ctx context.Context) (sample.Profile, error) {
 	p.profiler.Between(func() {
 		if p.requests != nil {
 			p.requests.engine.Flush() // what waits belongs to this window
-			exemplars = p.requests.engine.Exemplars(profiler.Epoch())
+			exemplars = p.requests.engine.Exemplars(profiler.ClockZero())
 		}
 		encoded = p.profiler.Files().NextWindow()
 		w = p.collector.Cut(time.Now())

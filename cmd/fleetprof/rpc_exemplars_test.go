@@ -179,7 +179,7 @@ func checkExemplars(t *testing.T, windows []sample.Exemplars, s *handlerServer, 
 				t.Errorf("%+v: CPU time, want it %v", e, bound)
 			case bound:
 				cpu += *e.CPU
-				if limit := time.Duration(runtime.NumCPU()) * (e.Duration + period); *e.CPU > limit {
+				if limit := time.Duration(runtime.NumCPU()) * (e.Duration + 2*period); *e.CPU > limit {
 					t.Errorf("%v of CPU time in %v", *e.CPU, e.Duration)
 				}
 			}

@@ -61,9 +61,11 @@ func plan() []room {
 		{name: "profiler/unwind", rooms: list("sample", "internal/objfile"), modules: list(machine), never: network},
 		{name: "profiler/goruntime", rooms: list("sample", "internal/objfile"), never: network},
 		{name: "profiler/tlscode", rooms: list("internal/objfile"), modules: list(machine), never: outside},
+		{name: "profiler/threadcontext", rooms: list("sample"), never: network},
 		{
-			name:    "profiler",
-			rooms:   list("sample", "internal/objfile", "internal/procfs", "bpf", "profiler/unwind", "profiler/goruntime", "profiler/tlscode"),
+			name: "profiler",
+			rooms: list("sample", "internal/objfile", "internal/procfs", "bpf", "profiler/unwind", "profiler/goruntime",
+				"profiler/threadcontext", "profiler/tlscode"),
 			modules: list(bpfLoader, compress, metrics, sync, sys), never: network,
 		},
 		{name: "attribute", rooms: list("sample", "internal/procfs"), modules: list(metrics, prometheus, sync, sys)},

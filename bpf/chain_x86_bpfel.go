@@ -16,45 +16,48 @@ import (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	chainMapBlocks           = "blocks"
-	chainMapCalls            = "calls"
-	chainMapCounters         = "counters"
-	chainMapLayouts          = "layouts"
-	chainMapLists            = "lists"
-	chainMapProcesses        = "processes"
-	chainMapPrograms         = "programs"
-	chainMapRing             = "ring"
-	chainMapScratch          = "scratch"
-	chainMapSegments         = "segments"
-	chainMapSent             = "sent"
-	chainMapServing          = "serving"
-	chainProgEndWalk         = "end_walk"
-	chainProgSample          = "sample"
-	chainProgWalkOn          = "walk_on"
-	chainVarCgroupSubsys     = "cgroup_subsys"
-	chainVarEmitCounter      = "emit_counter"
-	chainVarEmitExecutor     = "emit_executor"
-	chainVarEmitLabel        = "emit_label"
-	chainVarEmitLabels       = "emit_labels"
-	chainVarEmitLayout       = "emit_layout"
-	chainVarEmitLimit        = "emit_limit"
-	chainVarEmitMapping      = "emit_mapping"
-	chainVarEmitProcess      = "emit_process"
-	chainVarEmitProgram      = "emit_program"
-	chainVarEmitRecordKind   = "emit_record_kind"
-	chainVarEmitRegisters    = "emit_registers"
-	chainVarEmitRequest      = "emit_request"
-	chainVarEmitRequestKind  = "emit_request_kind"
-	chainVarEmitSegment      = "emit_segment"
-	chainVarEmitSegmentState = "emit_segment_state"
-	chainVarEmitStackPiece   = "emit_stack_piece"
-	chainVarEmitStop         = "emit_stop"
-	chainVarEmitTick         = "emit_tick"
-	chainVarEmitTickFlag     = "emit_tick_flag"
-	chainVarEpoch            = "epoch"
-	chainVarHashSeed         = "hash_seed"
-	chainVarKernelStackBytes = "kernel_stack_bytes"
-	chainVarRingBytes        = "ring_bytes"
+	chainMapBlocks                = "blocks"
+	chainMapCalls                 = "calls"
+	chainMapContexts              = "contexts"
+	chainMapCounters              = "counters"
+	chainMapLayouts               = "layouts"
+	chainMapLists                 = "lists"
+	chainMapProcesses             = "processes"
+	chainMapPrograms              = "programs"
+	chainMapRing                  = "ring"
+	chainMapScratch               = "scratch"
+	chainMapSegments              = "segments"
+	chainMapSent                  = "sent"
+	chainMapServing               = "serving"
+	chainProgEndWalk              = "end_walk"
+	chainProgSample               = "sample"
+	chainProgWalkOn               = "walk_on"
+	chainVarCgroupSubsys          = "cgroup_subsys"
+	chainVarEmitContext           = "emit_context"
+	chainVarEmitContextAttributes = "emit_context_attributes"
+	chainVarEmitCounter           = "emit_counter"
+	chainVarEmitExecutor          = "emit_executor"
+	chainVarEmitLabel             = "emit_label"
+	chainVarEmitLabels            = "emit_labels"
+	chainVarEmitLayout            = "emit_layout"
+	chainVarEmitLimit             = "emit_limit"
+	chainVarEmitMapping           = "emit_mapping"
+	chainVarEmitProcess           = "emit_process"
+	chainVarEmitProgram           = "emit_program"
+	chainVarEmitRecordKind        = "emit_record_kind"
+	chainVarEmitRegisters         = "emit_registers"
+	chainVarEmitRequest           = "emit_request"
+	chainVarEmitRequestKind       = "emit_request_kind"
+	chainVarEmitSegment           = "emit_segment"
+	chainVarEmitSegmentState      = "emit_segment_state"
+	chainVarEmitStackPiece        = "emit_stack_piece"
+	chainVarEmitStop              = "emit_stop"
+	chainVarEmitTick              = "emit_tick"
+	chainVarEmitTickFlag          = "emit_tick_flag"
+	chainVarEpoch                 = "epoch"
+	chainVarHashSeed              = "hash_seed"
+	chainVarKernelStackBytes      = "kernel_stack_bytes"
+	chainVarRingBytes             = "ring_bytes"
 )
 
 // loadChain returns the embedded CollectionSpec for chain.
@@ -110,6 +113,7 @@ type chainProgramSpecs struct {
 type chainMapSpecs struct {
 	Blocks    *ebpf.MapSpec `ebpf:"blocks"`
 	Calls     *ebpf.MapSpec `ebpf:"calls"`
+	Contexts  *ebpf.MapSpec `ebpf:"contexts"`
 	Counters  *ebpf.MapSpec `ebpf:"counters"`
 	Layouts   *ebpf.MapSpec `ebpf:"layouts"`
 	Lists     *ebpf.MapSpec `ebpf:"lists"`
@@ -126,30 +130,32 @@ type chainMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type chainVariableSpecs struct {
-	CgroupSubsys     *ebpf.VariableSpec `ebpf:"cgroup_subsys"`
-	EmitCounter      *ebpf.VariableSpec `ebpf:"emit_counter"`
-	EmitExecutor     *ebpf.VariableSpec `ebpf:"emit_executor"`
-	EmitLabel        *ebpf.VariableSpec `ebpf:"emit_label"`
-	EmitLabels       *ebpf.VariableSpec `ebpf:"emit_labels"`
-	EmitLayout       *ebpf.VariableSpec `ebpf:"emit_layout"`
-	EmitLimit        *ebpf.VariableSpec `ebpf:"emit_limit"`
-	EmitMapping      *ebpf.VariableSpec `ebpf:"emit_mapping"`
-	EmitProcess      *ebpf.VariableSpec `ebpf:"emit_process"`
-	EmitProgram      *ebpf.VariableSpec `ebpf:"emit_program"`
-	EmitRecordKind   *ebpf.VariableSpec `ebpf:"emit_record_kind"`
-	EmitRegisters    *ebpf.VariableSpec `ebpf:"emit_registers"`
-	EmitRequest      *ebpf.VariableSpec `ebpf:"emit_request"`
-	EmitRequestKind  *ebpf.VariableSpec `ebpf:"emit_request_kind"`
-	EmitSegment      *ebpf.VariableSpec `ebpf:"emit_segment"`
-	EmitSegmentState *ebpf.VariableSpec `ebpf:"emit_segment_state"`
-	EmitStackPiece   *ebpf.VariableSpec `ebpf:"emit_stack_piece"`
-	EmitStop         *ebpf.VariableSpec `ebpf:"emit_stop"`
-	EmitTick         *ebpf.VariableSpec `ebpf:"emit_tick"`
-	EmitTickFlag     *ebpf.VariableSpec `ebpf:"emit_tick_flag"`
-	Epoch            *ebpf.VariableSpec `ebpf:"epoch"`
-	HashSeed         *ebpf.VariableSpec `ebpf:"hash_seed"`
-	KernelStackBytes *ebpf.VariableSpec `ebpf:"kernel_stack_bytes"`
-	RingBytes        *ebpf.VariableSpec `ebpf:"ring_bytes"`
+	CgroupSubsys          *ebpf.VariableSpec `ebpf:"cgroup_subsys"`
+	EmitContext           *ebpf.VariableSpec `ebpf:"emit_context"`
+	EmitContextAttributes *ebpf.VariableSpec `ebpf:"emit_context_attributes"`
+	EmitCounter           *ebpf.VariableSpec `ebpf:"emit_counter"`
+	EmitExecutor          *ebpf.VariableSpec `ebpf:"emit_executor"`
+	EmitLabel             *ebpf.VariableSpec `ebpf:"emit_label"`
+	EmitLabels            *ebpf.VariableSpec `ebpf:"emit_labels"`
+	EmitLayout            *ebpf.VariableSpec `ebpf:"emit_layout"`
+	EmitLimit             *ebpf.VariableSpec `ebpf:"emit_limit"`
+	EmitMapping           *ebpf.VariableSpec `ebpf:"emit_mapping"`
+	EmitProcess           *ebpf.VariableSpec `ebpf:"emit_process"`
+	EmitProgram           *ebpf.VariableSpec `ebpf:"emit_program"`
+	EmitRecordKind        *ebpf.VariableSpec `ebpf:"emit_record_kind"`
+	EmitRegisters         *ebpf.VariableSpec `ebpf:"emit_registers"`
+	EmitRequest           *ebpf.VariableSpec `ebpf:"emit_request"`
+	EmitRequestKind       *ebpf.VariableSpec `ebpf:"emit_request_kind"`
+	EmitSegment           *ebpf.VariableSpec `ebpf:"emit_segment"`
+	EmitSegmentState      *ebpf.VariableSpec `ebpf:"emit_segment_state"`
+	EmitStackPiece        *ebpf.VariableSpec `ebpf:"emit_stack_piece"`
+	EmitStop              *ebpf.VariableSpec `ebpf:"emit_stop"`
+	EmitTick              *ebpf.VariableSpec `ebpf:"emit_tick"`
+	EmitTickFlag          *ebpf.VariableSpec `ebpf:"emit_tick_flag"`
+	Epoch                 *ebpf.VariableSpec `ebpf:"epoch"`
+	HashSeed              *ebpf.VariableSpec `ebpf:"hash_seed"`
+	KernelStackBytes      *ebpf.VariableSpec `ebpf:"kernel_stack_bytes"`
+	RingBytes             *ebpf.VariableSpec `ebpf:"ring_bytes"`
 }
 
 // chainObjects contains all objects after they have been loaded into the kernel.
@@ -174,6 +180,7 @@ func (o *chainObjects) Close() error {
 type chainMaps struct {
 	Blocks    *ebpf.Map `ebpf:"blocks"`
 	Calls     *ebpf.Map `ebpf:"calls"`
+	Contexts  *ebpf.Map `ebpf:"contexts"`
 	Counters  *ebpf.Map `ebpf:"counters"`
 	Layouts   *ebpf.Map `ebpf:"layouts"`
 	Lists     *ebpf.Map `ebpf:"lists"`
@@ -190,6 +197,7 @@ func (m *chainMaps) Close() error {
 	return _ChainClose(
 		m.Blocks,
 		m.Calls,
+		m.Contexts,
 		m.Counters,
 		m.Layouts,
 		m.Lists,
@@ -207,30 +215,32 @@ func (m *chainMaps) Close() error {
 //
 // It can be passed to loadChainObjects or ebpf.CollectionSpec.LoadAndAssign.
 type chainVariables struct {
-	CgroupSubsys     *ebpf.Variable `ebpf:"cgroup_subsys"`
-	EmitCounter      *ebpf.Variable `ebpf:"emit_counter"`
-	EmitExecutor     *ebpf.Variable `ebpf:"emit_executor"`
-	EmitLabel        *ebpf.Variable `ebpf:"emit_label"`
-	EmitLabels       *ebpf.Variable `ebpf:"emit_labels"`
-	EmitLayout       *ebpf.Variable `ebpf:"emit_layout"`
-	EmitLimit        *ebpf.Variable `ebpf:"emit_limit"`
-	EmitMapping      *ebpf.Variable `ebpf:"emit_mapping"`
-	EmitProcess      *ebpf.Variable `ebpf:"emit_process"`
-	EmitProgram      *ebpf.Variable `ebpf:"emit_program"`
-	EmitRecordKind   *ebpf.Variable `ebpf:"emit_record_kind"`
-	EmitRegisters    *ebpf.Variable `ebpf:"emit_registers"`
-	EmitRequest      *ebpf.Variable `ebpf:"emit_request"`
-	EmitRequestKind  *ebpf.Variable `ebpf:"emit_request_kind"`
-	EmitSegment      *ebpf.Variable `ebpf:"emit_segment"`
-	EmitSegmentState *ebpf.Variable `ebpf:"emit_segment_state"`
-	EmitStackPiece   *ebpf.Variable `ebpf:"emit_stack_piece"`
-	EmitStop         *ebpf.Variable `ebpf:"emit_stop"`
-	EmitTick         *ebpf.Variable `ebpf:"emit_tick"`
-	EmitTickFlag     *ebpf.Variable `ebpf:"emit_tick_flag"`
-	Epoch            *ebpf.Variable `ebpf:"epoch"`
-	HashSeed         *ebpf.Variable `ebpf:"hash_seed"`
-	KernelStackBytes *ebpf.Variable `ebpf:"kernel_stack_bytes"`
-	RingBytes        *ebpf.Variable `ebpf:"ring_bytes"`
+	CgroupSubsys          *ebpf.Variable `ebpf:"cgroup_subsys"`
+	EmitContext           *ebpf.Variable `ebpf:"emit_context"`
+	EmitContextAttributes *ebpf.Variable `ebpf:"emit_context_attributes"`
+	EmitCounter           *ebpf.Variable `ebpf:"emit_counter"`
+	EmitExecutor          *ebpf.Variable `ebpf:"emit_executor"`
+	EmitLabel             *ebpf.Variable `ebpf:"emit_label"`
+	EmitLabels            *ebpf.Variable `ebpf:"emit_labels"`
+	EmitLayout            *ebpf.Variable `ebpf:"emit_layout"`
+	EmitLimit             *ebpf.Variable `ebpf:"emit_limit"`
+	EmitMapping           *ebpf.Variable `ebpf:"emit_mapping"`
+	EmitProcess           *ebpf.Variable `ebpf:"emit_process"`
+	EmitProgram           *ebpf.Variable `ebpf:"emit_program"`
+	EmitRecordKind        *ebpf.Variable `ebpf:"emit_record_kind"`
+	EmitRegisters         *ebpf.Variable `ebpf:"emit_registers"`
+	EmitRequest           *ebpf.Variable `ebpf:"emit_request"`
+	EmitRequestKind       *ebpf.Variable `ebpf:"emit_request_kind"`
+	EmitSegment           *ebpf.Variable `ebpf:"emit_segment"`
+	EmitSegmentState      *ebpf.Variable `ebpf:"emit_segment_state"`
+	EmitStackPiece        *ebpf.Variable `ebpf:"emit_stack_piece"`
+	EmitStop              *ebpf.Variable `ebpf:"emit_stop"`
+	EmitTick              *ebpf.Variable `ebpf:"emit_tick"`
+	EmitTickFlag          *ebpf.Variable `ebpf:"emit_tick_flag"`
+	Epoch                 *ebpf.Variable `ebpf:"epoch"`
+	HashSeed              *ebpf.Variable `ebpf:"hash_seed"`
+	KernelStackBytes      *ebpf.Variable `ebpf:"kernel_stack_bytes"`
+	RingBytes             *ebpf.Variable `ebpf:"ring_bytes"`
 }
 
 // chainPrograms contains all programs after they have been loaded into the kernel.

@@ -25,6 +25,7 @@ enum limit {
 	LISTS = 16, /* blocks of lists of mappings */
 	PROCESSES = 16384,
 	LAYOUTS = 256, /* of Go programs */
+	CONTEXTS = 1024, /* processes with an OpenTelemetry thread context */
 };
 
 /*
@@ -39,6 +40,7 @@ enum record_kind {
 	RECORD_ACTIVITY = 4, /* in the ring of activities */
 	RECORD_REQUEST = 5,
 	RECORD_LABELS = 6,
+	RECORD_CONTEXT = 7,
 };
 
 /* Why the walk of a user stack ended. sample.Stop is the Go side of it. */
@@ -201,6 +203,25 @@ struct labels {
 _Static_assert(sizeof(struct labels) == 16 + LABELS * 168, "struct labels is part of the treaty");
 
 /*
+ * The attributes of the OpenTelemetry thread context of the tick to come, as the
+ * program has them: profiler/threadcontext/FORMAT.md. The record ends after so many
+ * bytes.
+ */
+#define CONTEXT_HEAD_BYTES 28
+#define CONTEXT_BYTES (640 - CONTEXT_HEAD_BYTES)
+
+struct context_attributes {
+	__u16 kind; /* RECORD_CONTEXT */
+	__u16 bytes;
+	__u32 cpu;
+	__u64 time_ns; /* that of the tick to come */
+	__u8 data[CONTEXT_BYTES];
+	__u8 reserved[4];
+};
+
+_Static_assert(sizeof(struct context_attributes) == 632, "struct context_attributes is part of the treaty");
+
+/*
  * Where frame pointers lead out of the pieces, to another stack or too far, what
  * they point to comes with the tick: an address and the two words there, that is
  * the next frame pointer and a return address.
@@ -324,6 +345,21 @@ struct program {
 };
 
 _Static_assert(sizeof(struct program) == 40, "struct program is part of the treaty");
+
+/* Where the threads of a process keep their OpenTelemetry context: a pointer in
+ * thread-local memory, at an offset from the thread pointer; or, if its module is not
+ * 0, in the block of that module, which the thread's vector of blocks leads to. */
+struct context {
+	__u64 mm; /* as in struct program */
+	__u64 exec_id;
+	__s64 offset;
+	__s32 vector; /* of the pointer to the vector, from the thread pointer */
+	__s32 length; /* in the vector: of the number of its last slot */
+	__u32 stride; /* of its slots, in bytes, slot 0 first */
+	__u32 module;
+};
+
+_Static_assert(sizeof(struct context) == 40, "struct context is part of the treaty");
 
 /*
  * Memory that both sides see: Go writes it, the walk reads it. The unwind tables

@@ -86,8 +86,13 @@ struct sock {
 	__u16 sk_type;
 };
 
+struct thread_user {
+	unsigned long tp_value;
+};
+
 struct thread_struct {
-	unsigned long fsbase; /* amd64 */
+	unsigned long fsbase;  /* amd64 */
+	struct thread_user uw; /* arm64 */
 };
 
 struct task_struct {

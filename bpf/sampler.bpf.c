@@ -21,6 +21,7 @@
 #include "executor.h"
 #include "request.h"
 #include "labels.h"
+#include "context.h"
 #include "regs.h"
 #include "task.h"
 #include "walk.h"
@@ -35,6 +36,8 @@ const enum executor emit_executor __attribute__((unused));
 const enum request_kind emit_request_kind __attribute__((unused));
 const struct tick emit_tick __attribute__((unused));
 const struct request emit_request __attribute__((unused));
+const struct context emit_context __attribute__((unused));
+const struct context_attributes emit_context_attributes __attribute__((unused));
 const struct label emit_label __attribute__((unused));
 const struct labels emit_labels __attribute__((unused));
 const struct layout emit_layout __attribute__((unused));
@@ -109,6 +112,7 @@ struct scratch {
 	struct user_abi saved;
 	struct who who;
 	struct labels labels;
+	struct context_attributes attributes;
 };
 
 /* PCPU_MIN_UNIT_SIZE of the kernel. */
@@ -526,7 +530,7 @@ static __always_inline void send_labels(struct scratch *s)
 	struct labels *to = &s->labels;
 	__u64 set, bytes;
 
-	if (s->who.executor != EXECUTOR_GOROUTINE || !l)
+	if (!l)
 		return;
 	set = field(s->who.g, l->labels);
 	if (set == 0)
@@ -541,6 +545,37 @@ static __always_inline void send_labels(struct scratch *s)
 		return;
 	if (bpf_ringbuf_output(&ring, to, bytes, BPF_RB_NO_WAKEUP))
 		count(COUNTER_LABELS_CUT);
+}
+
+/* Sends the OpenTelemetry context of the thread. */
+static __always_inline void send_context(struct scratch *s)
+{
+	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+	struct context *c = bpf_map_lookup_elem(&contexts, &s->tick.tgid);
+	struct context_attributes *to = &s->attributes;
+	__u32 bytes;
+
+	if (!c || c->mm != s->tick.mm || c->exec_id != s->tick.exec_id)
+		return;
+	bytes = read_context(task, c, to->data);
+	if (bytes == 0)
+		return;
+	to->kind = RECORD_CONTEXT;
+	to->bytes = bytes;
+	to->cpu = s->tick.cpu;
+	to->time_ns = s->tick.time_ns;
+	if (bytes > CONTEXT_BYTES ||
+	    bpf_ringbuf_output(&ring, to, offsetof(struct context_attributes, data) + bytes, BPF_RB_NO_WAKEUP))
+		count(COUNTER_LABELS_CUT);
+}
+
+/* Sends what the program publishes about what executes. */
+static __always_inline void send_published(struct scratch *s)
+{
+	if (s->who.executor == EXECUTOR_GOROUTINE)
+		send_labels(s);
+	else if (s->who.executor == EXECUTOR_THREAD)
+		send_context(s);
 }
 
 /* The user part of the stack of a task that has one. */
@@ -558,7 +593,7 @@ static __always_inline void user_stack(struct user_abi *ctx, struct scratch *s, 
 	} else {
 		note_executor(s);
 		send_request(s);
-		send_labels(s);
+		send_published(s);
 		prepare_walk(s);
 		walk(ctx, s);
 	}

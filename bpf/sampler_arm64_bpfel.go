@@ -18,6 +18,27 @@ type samplerBlock struct {
 	Words [262144]uint32
 }
 
+type samplerContext struct {
+	_      structs.HostLayout
+	Mm     uint64
+	ExecId uint64
+	Offset int64
+	Vector int32
+	Length int32
+	Stride uint32
+	Module uint32
+}
+
+type samplerContextAttributes struct {
+	_        structs.HostLayout
+	Kind     uint16
+	Bytes    uint16
+	Cpu      uint32
+	TimeNs   uint64
+	Data     [612]uint8
+	Reserved [4]uint8
+}
+
 type samplerCounter uint32
 
 const (
@@ -118,6 +139,7 @@ const (
 	samplerLimitLISTS           samplerLimit = 16
 	samplerLimitPROCESSES       samplerLimit = 16384
 	samplerLimitLAYOUTS         samplerLimit = 256
+	samplerLimitCONTEXTS        samplerLimit = 1024
 )
 
 type samplerList struct {
@@ -169,6 +191,7 @@ const (
 	samplerRecordKindRECORD_ACTIVITY  samplerRecordKind = 4
 	samplerRecordKindRECORD_REQUEST   samplerRecordKind = 5
 	samplerRecordKindRECORD_LABELS    samplerRecordKind = 6
+	samplerRecordKindRECORD_CONTEXT   samplerRecordKind = 7
 )
 
 type samplerRegisters struct {
@@ -307,6 +330,15 @@ type samplerScratch struct {
 			Value       [128]uint8
 		}
 	}
+	Attributes struct {
+		_        structs.HostLayout
+		Kind     uint16
+		Bytes    uint16
+		Cpu      uint32
+		TimeNs   uint64
+		Data     [612]uint8
+		Reserved [4]uint8
+	}
 }
 
 type samplerSegment struct {
@@ -389,42 +421,45 @@ const (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	samplerMapBlocks           = "blocks"
-	samplerMapCounters         = "counters"
-	samplerMapLayouts          = "layouts"
-	samplerMapLists            = "lists"
-	samplerMapProcesses        = "processes"
-	samplerMapPrograms         = "programs"
-	samplerMapRing             = "ring"
-	samplerMapScratch          = "scratch"
-	samplerMapSegments         = "segments"
-	samplerMapSent             = "sent"
-	samplerMapServing          = "serving"
-	samplerProgSample          = "sample"
-	samplerVarCgroupSubsys     = "cgroup_subsys"
-	samplerVarEmitCounter      = "emit_counter"
-	samplerVarEmitExecutor     = "emit_executor"
-	samplerVarEmitLabel        = "emit_label"
-	samplerVarEmitLabels       = "emit_labels"
-	samplerVarEmitLayout       = "emit_layout"
-	samplerVarEmitLimit        = "emit_limit"
-	samplerVarEmitMapping      = "emit_mapping"
-	samplerVarEmitProcess      = "emit_process"
-	samplerVarEmitProgram      = "emit_program"
-	samplerVarEmitRecordKind   = "emit_record_kind"
-	samplerVarEmitRegisters    = "emit_registers"
-	samplerVarEmitRequest      = "emit_request"
-	samplerVarEmitRequestKind  = "emit_request_kind"
-	samplerVarEmitSegment      = "emit_segment"
-	samplerVarEmitSegmentState = "emit_segment_state"
-	samplerVarEmitStackPiece   = "emit_stack_piece"
-	samplerVarEmitStop         = "emit_stop"
-	samplerVarEmitTick         = "emit_tick"
-	samplerVarEmitTickFlag     = "emit_tick_flag"
-	samplerVarEpoch            = "epoch"
-	samplerVarHashSeed         = "hash_seed"
-	samplerVarKernelStackBytes = "kernel_stack_bytes"
-	samplerVarRingBytes        = "ring_bytes"
+	samplerMapBlocks                = "blocks"
+	samplerMapContexts              = "contexts"
+	samplerMapCounters              = "counters"
+	samplerMapLayouts               = "layouts"
+	samplerMapLists                 = "lists"
+	samplerMapProcesses             = "processes"
+	samplerMapPrograms              = "programs"
+	samplerMapRing                  = "ring"
+	samplerMapScratch               = "scratch"
+	samplerMapSegments              = "segments"
+	samplerMapSent                  = "sent"
+	samplerMapServing               = "serving"
+	samplerProgSample               = "sample"
+	samplerVarCgroupSubsys          = "cgroup_subsys"
+	samplerVarEmitContext           = "emit_context"
+	samplerVarEmitContextAttributes = "emit_context_attributes"
+	samplerVarEmitCounter           = "emit_counter"
+	samplerVarEmitExecutor          = "emit_executor"
+	samplerVarEmitLabel             = "emit_label"
+	samplerVarEmitLabels            = "emit_labels"
+	samplerVarEmitLayout            = "emit_layout"
+	samplerVarEmitLimit             = "emit_limit"
+	samplerVarEmitMapping           = "emit_mapping"
+	samplerVarEmitProcess           = "emit_process"
+	samplerVarEmitProgram           = "emit_program"
+	samplerVarEmitRecordKind        = "emit_record_kind"
+	samplerVarEmitRegisters         = "emit_registers"
+	samplerVarEmitRequest           = "emit_request"
+	samplerVarEmitRequestKind       = "emit_request_kind"
+	samplerVarEmitSegment           = "emit_segment"
+	samplerVarEmitSegmentState      = "emit_segment_state"
+	samplerVarEmitStackPiece        = "emit_stack_piece"
+	samplerVarEmitStop              = "emit_stop"
+	samplerVarEmitTick              = "emit_tick"
+	samplerVarEmitTickFlag          = "emit_tick_flag"
+	samplerVarEpoch                 = "epoch"
+	samplerVarHashSeed              = "hash_seed"
+	samplerVarKernelStackBytes      = "kernel_stack_bytes"
+	samplerVarRingBytes             = "ring_bytes"
 )
 
 // loadSampler returns the embedded CollectionSpec for sampler.
@@ -477,6 +512,7 @@ type samplerProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type samplerMapSpecs struct {
 	Blocks    *ebpf.MapSpec `ebpf:"blocks"`
+	Contexts  *ebpf.MapSpec `ebpf:"contexts"`
 	Counters  *ebpf.MapSpec `ebpf:"counters"`
 	Layouts   *ebpf.MapSpec `ebpf:"layouts"`
 	Lists     *ebpf.MapSpec `ebpf:"lists"`
@@ -493,30 +529,32 @@ type samplerMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type samplerVariableSpecs struct {
-	CgroupSubsys     *ebpf.VariableSpec `ebpf:"cgroup_subsys"`
-	EmitCounter      *ebpf.VariableSpec `ebpf:"emit_counter"`
-	EmitExecutor     *ebpf.VariableSpec `ebpf:"emit_executor"`
-	EmitLabel        *ebpf.VariableSpec `ebpf:"emit_label"`
-	EmitLabels       *ebpf.VariableSpec `ebpf:"emit_labels"`
-	EmitLayout       *ebpf.VariableSpec `ebpf:"emit_layout"`
-	EmitLimit        *ebpf.VariableSpec `ebpf:"emit_limit"`
-	EmitMapping      *ebpf.VariableSpec `ebpf:"emit_mapping"`
-	EmitProcess      *ebpf.VariableSpec `ebpf:"emit_process"`
-	EmitProgram      *ebpf.VariableSpec `ebpf:"emit_program"`
-	EmitRecordKind   *ebpf.VariableSpec `ebpf:"emit_record_kind"`
-	EmitRegisters    *ebpf.VariableSpec `ebpf:"emit_registers"`
-	EmitRequest      *ebpf.VariableSpec `ebpf:"emit_request"`
-	EmitRequestKind  *ebpf.VariableSpec `ebpf:"emit_request_kind"`
-	EmitSegment      *ebpf.VariableSpec `ebpf:"emit_segment"`
-	EmitSegmentState *ebpf.VariableSpec `ebpf:"emit_segment_state"`
-	EmitStackPiece   *ebpf.VariableSpec `ebpf:"emit_stack_piece"`
-	EmitStop         *ebpf.VariableSpec `ebpf:"emit_stop"`
-	EmitTick         *ebpf.VariableSpec `ebpf:"emit_tick"`
-	EmitTickFlag     *ebpf.VariableSpec `ebpf:"emit_tick_flag"`
-	Epoch            *ebpf.VariableSpec `ebpf:"epoch"`
-	HashSeed         *ebpf.VariableSpec `ebpf:"hash_seed"`
-	KernelStackBytes *ebpf.VariableSpec `ebpf:"kernel_stack_bytes"`
-	RingBytes        *ebpf.VariableSpec `ebpf:"ring_bytes"`
+	CgroupSubsys          *ebpf.VariableSpec `ebpf:"cgroup_subsys"`
+	EmitContext           *ebpf.VariableSpec `ebpf:"emit_context"`
+	EmitContextAttributes *ebpf.VariableSpec `ebpf:"emit_context_attributes"`
+	EmitCounter           *ebpf.VariableSpec `ebpf:"emit_counter"`
+	EmitExecutor          *ebpf.VariableSpec `ebpf:"emit_executor"`
+	EmitLabel             *ebpf.VariableSpec `ebpf:"emit_label"`
+	EmitLabels            *ebpf.VariableSpec `ebpf:"emit_labels"`
+	EmitLayout            *ebpf.VariableSpec `ebpf:"emit_layout"`
+	EmitLimit             *ebpf.VariableSpec `ebpf:"emit_limit"`
+	EmitMapping           *ebpf.VariableSpec `ebpf:"emit_mapping"`
+	EmitProcess           *ebpf.VariableSpec `ebpf:"emit_process"`
+	EmitProgram           *ebpf.VariableSpec `ebpf:"emit_program"`
+	EmitRecordKind        *ebpf.VariableSpec `ebpf:"emit_record_kind"`
+	EmitRegisters         *ebpf.VariableSpec `ebpf:"emit_registers"`
+	EmitRequest           *ebpf.VariableSpec `ebpf:"emit_request"`
+	EmitRequestKind       *ebpf.VariableSpec `ebpf:"emit_request_kind"`
+	EmitSegment           *ebpf.VariableSpec `ebpf:"emit_segment"`
+	EmitSegmentState      *ebpf.VariableSpec `ebpf:"emit_segment_state"`
+	EmitStackPiece        *ebpf.VariableSpec `ebpf:"emit_stack_piece"`
+	EmitStop              *ebpf.VariableSpec `ebpf:"emit_stop"`
+	EmitTick              *ebpf.VariableSpec `ebpf:"emit_tick"`
+	EmitTickFlag          *ebpf.VariableSpec `ebpf:"emit_tick_flag"`
+	Epoch                 *ebpf.VariableSpec `ebpf:"epoch"`
+	HashSeed              *ebpf.VariableSpec `ebpf:"hash_seed"`
+	KernelStackBytes      *ebpf.VariableSpec `ebpf:"kernel_stack_bytes"`
+	RingBytes             *ebpf.VariableSpec `ebpf:"ring_bytes"`
 }
 
 // samplerObjects contains all objects after they have been loaded into the kernel.
@@ -540,6 +578,7 @@ func (o *samplerObjects) Close() error {
 // It can be passed to loadSamplerObjects or ebpf.CollectionSpec.LoadAndAssign.
 type samplerMaps struct {
 	Blocks    *ebpf.Map `ebpf:"blocks"`
+	Contexts  *ebpf.Map `ebpf:"contexts"`
 	Counters  *ebpf.Map `ebpf:"counters"`
 	Layouts   *ebpf.Map `ebpf:"layouts"`
 	Lists     *ebpf.Map `ebpf:"lists"`
@@ -555,6 +594,7 @@ type samplerMaps struct {
 func (m *samplerMaps) Close() error {
 	return _SamplerClose(
 		m.Blocks,
+		m.Contexts,
 		m.Counters,
 		m.Layouts,
 		m.Lists,
@@ -572,30 +612,32 @@ func (m *samplerMaps) Close() error {
 //
 // It can be passed to loadSamplerObjects or ebpf.CollectionSpec.LoadAndAssign.
 type samplerVariables struct {
-	CgroupSubsys     *ebpf.Variable `ebpf:"cgroup_subsys"`
-	EmitCounter      *ebpf.Variable `ebpf:"emit_counter"`
-	EmitExecutor     *ebpf.Variable `ebpf:"emit_executor"`
-	EmitLabel        *ebpf.Variable `ebpf:"emit_label"`
-	EmitLabels       *ebpf.Variable `ebpf:"emit_labels"`
-	EmitLayout       *ebpf.Variable `ebpf:"emit_layout"`
-	EmitLimit        *ebpf.Variable `ebpf:"emit_limit"`
-	EmitMapping      *ebpf.Variable `ebpf:"emit_mapping"`
-	EmitProcess      *ebpf.Variable `ebpf:"emit_process"`
-	EmitProgram      *ebpf.Variable `ebpf:"emit_program"`
-	EmitRecordKind   *ebpf.Variable `ebpf:"emit_record_kind"`
-	EmitRegisters    *ebpf.Variable `ebpf:"emit_registers"`
-	EmitRequest      *ebpf.Variable `ebpf:"emit_request"`
-	EmitRequestKind  *ebpf.Variable `ebpf:"emit_request_kind"`
-	EmitSegment      *ebpf.Variable `ebpf:"emit_segment"`
-	EmitSegmentState *ebpf.Variable `ebpf:"emit_segment_state"`
-	EmitStackPiece   *ebpf.Variable `ebpf:"emit_stack_piece"`
-	EmitStop         *ebpf.Variable `ebpf:"emit_stop"`
-	EmitTick         *ebpf.Variable `ebpf:"emit_tick"`
-	EmitTickFlag     *ebpf.Variable `ebpf:"emit_tick_flag"`
-	Epoch            *ebpf.Variable `ebpf:"epoch"`
-	HashSeed         *ebpf.Variable `ebpf:"hash_seed"`
-	KernelStackBytes *ebpf.Variable `ebpf:"kernel_stack_bytes"`
-	RingBytes        *ebpf.Variable `ebpf:"ring_bytes"`
+	CgroupSubsys          *ebpf.Variable `ebpf:"cgroup_subsys"`
+	EmitContext           *ebpf.Variable `ebpf:"emit_context"`
+	EmitContextAttributes *ebpf.Variable `ebpf:"emit_context_attributes"`
+	EmitCounter           *ebpf.Variable `ebpf:"emit_counter"`
+	EmitExecutor          *ebpf.Variable `ebpf:"emit_executor"`
+	EmitLabel             *ebpf.Variable `ebpf:"emit_label"`
+	EmitLabels            *ebpf.Variable `ebpf:"emit_labels"`
+	EmitLayout            *ebpf.Variable `ebpf:"emit_layout"`
+	EmitLimit             *ebpf.Variable `ebpf:"emit_limit"`
+	EmitMapping           *ebpf.Variable `ebpf:"emit_mapping"`
+	EmitProcess           *ebpf.Variable `ebpf:"emit_process"`
+	EmitProgram           *ebpf.Variable `ebpf:"emit_program"`
+	EmitRecordKind        *ebpf.Variable `ebpf:"emit_record_kind"`
+	EmitRegisters         *ebpf.Variable `ebpf:"emit_registers"`
+	EmitRequest           *ebpf.Variable `ebpf:"emit_request"`
+	EmitRequestKind       *ebpf.Variable `ebpf:"emit_request_kind"`
+	EmitSegment           *ebpf.Variable `ebpf:"emit_segment"`
+	EmitSegmentState      *ebpf.Variable `ebpf:"emit_segment_state"`
+	EmitStackPiece        *ebpf.Variable `ebpf:"emit_stack_piece"`
+	EmitStop              *ebpf.Variable `ebpf:"emit_stop"`
+	EmitTick              *ebpf.Variable `ebpf:"emit_tick"`
+	EmitTickFlag          *ebpf.Variable `ebpf:"emit_tick_flag"`
+	Epoch                 *ebpf.Variable `ebpf:"epoch"`
+	HashSeed              *ebpf.Variable `ebpf:"hash_seed"`
+	KernelStackBytes      *ebpf.Variable `ebpf:"kernel_stack_bytes"`
+	RingBytes             *ebpf.Variable `ebpf:"ring_bytes"`
 }
 
 // samplerPrograms contains all programs after they have been loaded into the kernel.

@@ -31,18 +31,20 @@ func TestLayoutsAreTheObjects(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, goType := range map[string]reflect.Type{
-		"activity":    reflect.TypeFor[Activity](),
-		"layout":      reflect.TypeFor[Layout](),
-		"program":     reflect.TypeFor[Program](),
-		"request":     reflect.TypeFor[Request](),
-		"label":       reflect.TypeFor[Label](),
-		"labels":      reflect.TypeFor[Labels](),
-		"tick":        reflect.TypeFor[Tick](),
-		"registers":   reflect.TypeFor[Registers](),
-		"stack_piece": reflect.TypeFor[StackPiece](),
-		"segment":     reflect.TypeFor[Segment](),
-		"mapping":     reflect.TypeFor[Mapping](),
-		"process":     reflect.TypeFor[Process](),
+		"activity":           reflect.TypeFor[Activity](),
+		"layout":             reflect.TypeFor[Layout](),
+		"program":            reflect.TypeFor[Program](),
+		"request":            reflect.TypeFor[Request](),
+		"context":            reflect.TypeFor[Context](),
+		"context_attributes": reflect.TypeFor[Attributes](),
+		"label":              reflect.TypeFor[Label](),
+		"labels":             reflect.TypeFor[Labels](),
+		"tick":               reflect.TypeFor[Tick](),
+		"registers":          reflect.TypeFor[Registers](),
+		"stack_piece":        reflect.TypeFor[StackPiece](),
+		"segment":            reflect.TypeFor[Segment](),
+		"mapping":            reflect.TypeFor[Mapping](),
+		"process":            reflect.TypeFor[Process](),
 	} {
 		t.Run(name, func(t *testing.T) {
 			var c *btf.Struct

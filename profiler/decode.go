@@ -18,6 +18,9 @@ import (
 type tick struct {
 	sample.Raw
 	space addressSpace
+	// attributes are those of the thread's OpenTelemetry context, as the program has
+	// them.
+	attributes []byte
 	// late is what to walk the user stack with; nil if the kernel side did it.
 	late *lateStack
 }
@@ -70,29 +73,11 @@ type decoder struct {
 	frames frameCache
 	// coming is by CPU the tick to come and its stack.
 	coming map[uint32]*comingStack
-	// requests is by CPU what the executor of the tick to come serves, and published
-	// what the program says of it.
-	requests  map[uint32]coming[sample.Request]
-	published map[uint32]coming[[]sample.Attribute]
-}
-
-// coming belongs to a tick to come.
-type coming[T any] struct {
-	time uint64
-	what T
-}
-
-// take removes what came for a tick of a CPU, and returns it if it is for this one.
-func take[T any](all map[uint32]coming[T], cpu uint32, time uint64) (what T) {
-	c, ok := all[cpu]
-	if !ok {
-		return what
-	}
-	delete(all, cpu)
-	if c.time == time {
-		what = c.what
-	}
-	return what
+	// requests is by CPU what the executor of the tick to come serves, published and
+	// attributes what the program says of it.
+	requests   map[uint32]coming[sample.Request]
+	published  map[uint32]coming[[]sample.Attribute]
+	attributes map[uint32]coming[[]byte]
 }
 
 type comingStack struct {
@@ -103,8 +88,9 @@ type comingStack struct {
 func newDecoder() *decoder {
 	return &decoder{
 		frames: newFrameCache(), coming: make(map[uint32]*comingStack),
-		requests:  make(map[uint32]coming[sample.Request]),
-		published: make(map[uint32]coming[[]sample.Attribute]),
+		requests:   make(map[uint32]coming[sample.Request]),
+		published:  make(map[uint32]coming[[]sample.Attribute]),
+		attributes: make(map[uint32]coming[[]byte]),
 	}
 }
 
@@ -126,6 +112,8 @@ func (d *decoder) decode(record []byte) (t tick, ok bool, err error) {
 		return tick{}, false, d.request(record)
 	case bpf.RecordLabels:
 		return tick{}, false, d.labels(record)
+	case bpf.RecordContext:
+		return tick{}, false, d.context(record)
 	default:
 		return tick{}, false, malformed{"kind", int(kind), int(bpf.RecordTick)}
 	}
@@ -169,6 +157,7 @@ func (d *decoder) tick(record []byte) (tick, error) {
 	}
 	t.Request = take(d.requests, h.Cpu, h.TimeNs)
 	t.Published = take(d.published, h.Cpu, h.TimeNs)
+	t.attributes = take(d.attributes, h.Cpu, h.TimeNs)
 	coming := d.coming[h.Cpu]
 	delete(d.coming, h.Cpu)
 	if h.Flags&bpf.FlagLate != 0 {
@@ -263,31 +252,6 @@ func (d *decoder) request(record []byte) error {
 		}
 	}
 	d.requests[h.Cpu] = coming[sample.Request]{h.TimeNs, r}
-	return nil
-}
-
-// labels takes those that are whole: part of a name is another name.
-func (d *decoder) labels(record []byte) error {
-	h, rest, err := head[bpf.Labels](record, bpf.LabelsBytes)
-	if err != nil {
-		return err
-	}
-	if want := int(h.Count) * bpf.LabelBytes; len(rest) < want {
-		return malformed{"length of labels", len(rest), want}
-	}
-	var all []sample.Attribute
-	for range h.Count {
-		var l bpf.Label
-		if l, rest, err = head[bpf.Label](rest, bpf.LabelBytes); err != nil {
-			return err
-		}
-		key, known := goString(l.Key[:], l.KeyLength)
-		value, whole := goString(l.Value[:], l.ValueLength)
-		if known && whole && key != "" && value != "" {
-			all = append(all, sample.Attribute{Key: key, Value: value})
-		}
-	}
-	d.published[h.Cpu] = coming[[]sample.Attribute]{h.TimeNs, all}
 	return nil
 }
 

@@ -109,6 +109,7 @@ type Profiler struct {
 	lists     *lists
 	walker    *walker
 	programs  *programs
+	contexts  *contexts
 	kernel    *kernelCollector
 	// activities is nil if requests are not followed.
 	activities *activities
@@ -156,6 +157,7 @@ func New(opts Options) (_ *Profiler, err error) {
 	}
 	p.newWalker(p.sampler.Memory(), p.sampler)
 	p.programs = newPrograms(p.sampler, images(p.files, opts.Proc), func(pid uint32) *process { return p.processes.byPID[pid] }, p.log)
+	p.contexts = newContexts(p.sampler, opts.Proc, p.log, opts.Registerer)
 	if opts.Requests != nil {
 		if p.activities, err = newActivities(p.sampler, bpf.RequestOptions{RingBytes: opts.ActivityRingBytes, Headers: opts.RequestHeaders}); err != nil {
 			return nil, err
@@ -288,6 +290,7 @@ func (p *Profiler) keepTables() {
 	p.processes.changed = p.processes.changed[:0]
 	p.lists.poll()
 	p.programs.poll()
+	p.contexts.poll()
 	settled := p.tables.settled
 	p.tables.poll(p.epoch)
 	if now := monotonic(); p.tables.settled != settled || p.walker.tooLong(now) {
@@ -471,6 +474,7 @@ func (p *Profiler) unlistEnded() {
 		if p.activities != nil {
 			p.activities.libraries.ended(pid)
 		}
+		p.contexts.ended(pid)
 	}
 	p.processes.ended = p.processes.ended[:0]
 }
@@ -485,6 +489,9 @@ func (p *Profiler) take(t *tick) {
 	proc := p.processes.lookup(&t.Raw)
 	if proc != nil {
 		p.executes(t.PID, t.TID, proc, t.space, t.Request.Source != "")
+		if t.Executor.Kind == sample.Thread {
+			p.contexts.meet(t)
+		}
 	}
 	switch {
 	case proc == nil && t.late != nil:

@@ -1,0 +1,257 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package profiler
+
+import (
+	"errors"
+	"log/slog"
+	"os"
+	"strings"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/fleetprof/fleetprof/bpf"
+	"github.com/fleetprof/fleetprof/internal/procfs"
+	"github.com/fleetprof/fleetprof/profiler/threadcontext"
+)
+
+// contexts tells the kernel side where the threads of processes have their
+// OpenTelemetry context, and names its attributes. A process is looked at with its
+// first sample, and again later: it may publish at any time, and load libraries. Looks
+// are made beside the sampling. Not safe for concurrent use.
+type contexts struct {
+	kernel contextMap
+	proc   procfs.FS
+	log    *slog.Logger
+	looks  *prometheus.CounterVec
+
+	byPID map[uint32]*contextOf
+	// looking is how many looks are under way. Memory that a process has a file or a
+	// user-space pager behind may let one wait for ever: nobody waits for looks.
+	looking int
+	looked  chan look
+}
+
+// contextMap is the kernel side of it.
+type contextMap interface {
+	SetContext(pid uint32, c bpf.Context) error
+	DeleteContext(pid uint32) error
+}
+
+// contextOf is what is known of a process.
+type contextOf struct {
+	space   addressSpace
+	looking bool
+	placed  bool
+	keys    []string
+	// last is when it was looked at last, next when it is again, CLOCK_MONOTONIC, and
+	// wait how long after that once more; all in nanoseconds.
+	last, next, wait uint64
+}
+
+// look is what one look at a process found.
+type look struct {
+	pid   uint32
+	of    *contextOf
+	place threadcontext.Place
+	keys  []string
+	err   error
+}
+
+const (
+	maxLooking = 4
+	// A process is looked at again after a second, and each time after twice as long,
+	// up to a minute or so.
+	firstLook = 1e9
+	lastLook  = 64e9
+	// maxImages bounds the ELF images of one process that are looked into.
+	maxImages = 1024
+)
+
+func newContexts(kernel contextMap, proc procfs.FS, log *slog.Logger, reg prometheus.Registerer) *contexts {
+	c := &contexts{
+		kernel: kernel, proc: proc, log: log,
+		looks: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "fleetprof_profiler_thread_contexts_total",
+			Help: "Looks for an OpenTelemetry thread context in processes, by result.",
+		}, []string{"result"}),
+		byPID:  make(map[uint32]*contextOf),
+		looked: make(chan look, maxLooking),
+	}
+	reg.MustRegister(c.looks)
+	return c
+}
+
+// meet sees to it that the context of a process is known, if it has any, and names the
+// attributes of a tick.
+func (c *contexts) meet(t *tick) {
+	of := c.byPID[t.PID]
+	if of == nil || of.space != t.space {
+		of = &contextOf{space: t.space, wait: firstLook}
+		c.byPID[t.PID] = of
+	}
+	if now := t.Time; !of.looking && now >= of.next && c.looking < maxLooking {
+		of.last, of.next, of.wait = now, now+of.wait, min(2*of.wait, lastLook)
+		of.looking = true
+		c.looking++
+		pid := t.PID
+		go func() { c.looked <- c.look(pid, of) }()
+	}
+	if len(t.attributes) == 0 {
+		return
+	}
+	var known bool
+	if t.Published, known = threadcontext.Attributes(of.keys, t.attributes); !known {
+		of.next = min(of.next, of.last+firstLook) // it has named more since
+	}
+}
+
+// poll takes what has been found.
+func (c *contexts) poll() {
+	for {
+		select {
+		case l := <-c.looked:
+			c.looking--
+			c.take(&l)
+		default:
+			return
+		}
+	}
+}
+
+func (c *contexts) take(l *look) {
+	l.of.looking = false
+	if c.byPID[l.pid] != l.of {
+		return // it has ended since, or runs something else
+	}
+	switch {
+	case l.err == nil:
+		l.of.keys = l.keys
+		if l.err = c.place(l); l.err == nil {
+			c.looks.WithLabelValues("found").Inc()
+			l.of.placed = true
+			return
+		}
+		c.looks.WithLabelValues("no_room").Inc()
+	case errors.Is(l.err, threadcontext.ErrNone) || errors.Is(l.err, os.ErrNotExist):
+		c.looks.WithLabelValues("none").Inc()
+	default:
+		c.looks.WithLabelValues("refused").Inc()
+		c.log.Debug("thread context not read", "pid", l.pid, "error", l.err)
+	}
+	c.remove(l.pid, l.of)
+}
+
+// place tells the kernel side what a look has found.
+func (c *contexts) place(l *look) error {
+	return c.kernel.SetContext(l.pid, bpf.Context{
+		Mm: l.of.space.mm, ExecId: l.of.space.execID, Offset: l.place.Offset,
+		Vector: l.place.Vector, Length: l.place.Length, Stride: l.place.Stride, Module: l.place.Module,
+	})
+}
+
+// remove makes the kernel side forget a context.
+func (c *contexts) remove(pid uint32, of *contextOf) {
+	if !of.placed {
+		return
+	}
+	of.placed = false
+	if err := c.kernel.DeleteContext(pid); err != nil {
+		c.log.Debug("thread context not forgotten", "pid", pid, "error", err)
+	}
+}
+
+// ended forgets a process.
+func (c *contexts) ended(pid uint32) {
+	if of := c.byPID[pid]; of != nil {
+		c.remove(pid, of)
+		delete(c.byPID, pid)
+	}
+}
+
+// contextMappings is what the mappings of a process say of its context.
+type contextMappings struct {
+	context uint64 // where the process context is, 0: there is none
+	images  []uint64
+	program uint64 // the one of them that is the program, 0: not known
+}
+
+// look looks into a process.
+func (c *contexts) look(pid uint32, of *contextOf) look {
+	l := look{pid: pid, of: of}
+	m, err := c.mappings(pid)
+	if err != nil {
+		l.err = err
+		return l
+	}
+	if m.context == 0 {
+		l.err = threadcontext.ErrNone
+		return l
+	}
+	memory, err := os.Open(c.proc.Path(pid, "mem"))
+	if err != nil {
+		l.err = err
+		return l
+	}
+	defer memory.Close()
+	if l.keys, l.err = threadcontext.Keys(memory, m.context); l.err != nil {
+		return l
+	}
+	l.place, l.err = m.find(memory)
+	return l
+}
+
+// find looks for the variable in the program first, as dynamic loaders do.
+func (m *contextMappings) find(memory *os.File) (place threadcontext.Place, err error) {
+	libc := threadcontext.UnknownLibc
+	if m.program != 0 {
+		if libc, err = threadcontext.LibcOf(memory, m.program); err != nil {
+			return place, err
+		}
+	}
+	for i, image := range append([]uint64{m.program}, m.images...) {
+		if image == 0 || i > 0 && image == m.program {
+			continue
+		}
+		place, err = threadcontext.Find(memory, image, i == 0, libc)
+		if !errors.Is(err, threadcontext.ErrNone) {
+			return place, err
+		}
+	}
+	return place, errors.Join(errNoVariable, err)
+}
+
+// errNoVariable reports a process that says it has a thread context, and has none yet.
+var errNoVariable = errors.New("no library defines " + threadcontext.Variable)
+
+// mappings reads where everything is.
+func (c *contexts) mappings(pid uint32) (m contextMappings, err error) {
+	program, err := os.Readlink(c.proc.Path(pid, "exe"))
+	if err != nil {
+		return m, err
+	}
+	program = strings.TrimSuffix(program, " (deleted)")
+	err = c.proc.Maps(pid, func(line procfs.Mapping) bool {
+		switch {
+		case m.context == 0 && isProcessContext(line.Path):
+			m.context = line.Start
+		case line.Backing() != procfs.File || line.Offset != 0 || line.Perm&procfs.Read == 0:
+		case line.Path == program && m.program == 0:
+			m.program = line.Start
+		case len(m.images) < maxImages:
+			m.images = append(m.images, line.Start)
+		}
+		return true
+	})
+	return m, err
+}
+
+// isProcessContext tells the mapping by its name, see threadcontext/FORMAT.md.
+func isProcessContext(path string) bool {
+	for _, name := range [...]string{"/memfd:OTEL_CTX", "[anon_shmem:OTEL_CTX]", "[anon:OTEL_CTX]"} {
+		if strings.HasPrefix(path, name) {
+			return true
+		}
+	}
+	return false
+}

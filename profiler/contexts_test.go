@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package profiler
+
+import (
+	"bytes"
+	"log/slog"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"github.com/fleetprof/fleetprof/bpf"
+	"github.com/fleetprof/fleetprof/internal/procfs"
+	"github.com/fleetprof/fleetprof/profiler/threadcontext"
+	"github.com/fleetprof/fleetprof/sample"
+)
+
+// contextPrograms are the ways in which testdata/context is linked: shell scripts that
+// make program, and perhaps library.so, which it is given when it loads it itself. They
+// have every way there is to a thread-local variable.
+func contextPrograms() map[string]string {
+	const library = " -O2 -shared -fPIC -o library.so variable.c && "
+	const linked = " -O2 -o program main.c ./library.so -Wl,-rpath,. -lpthread"
+	const loading = " -O2 -DLOAD -o program main.c -ldl -lpthread"
+	return map[string]string{
+		"program":                     "gcc -O2 -no-pie -rdynamic -o program main.c variable.c -lpthread",
+		"program, stripped PIE":       "gcc -O2 -pie -fPIE -rdynamic -s -o program main.c variable.c -lpthread",
+		"program, old hash":           "gcc -O2 -rdynamic -Wl,--hash-style=sysv -o program main.c variable.c -lpthread",
+		"library, initial exec":       "gcc -ftls-model=initial-exec" + library + "gcc" + linked,
+		"library, descriptor":         "gcc -mtls-dialect=gnu2" + library + "gcc" + linked,
+		"library, bound descriptor":   "gcc -mtls-dialect=gnu2 -Wl,-Bsymbolic" + library + "gcc" + linked,
+		"library, module":             "gcc -mtls-dialect=gnu" + library + "gcc" + linked,
+		"loaded, descriptor":          "gcc -mtls-dialect=gnu2" + library + "gcc" + loading,
+		"loaded, module":              "gcc -mtls-dialect=gnu" + library + "gcc" + loading,
+		"musl, program":               "musl-gcc -O2 -rdynamic -o program main.c variable.c",
+		"musl, library, module":       "musl-gcc" + library + "musl-gcc" + linked,
+		"musl, loaded, module":        "musl-gcc" + library + "musl-gcc" + loading,
+		"musl, loaded, descriptor":    "musl-gcc -mtls-dialect=gnu2" + library + "musl-gcc" + loading,
+		"musl, library, initial exec": "musl-gcc -ftls-model=initial-exec" + library + "musl-gcc" + linked,
+	}
+}
+
+// The attributes of the OpenTelemetry thread context are on the samples of the thread
+// that publishes them, however the variable is linked, and on no others. The programs
+// say when each thread published what.
+func TestThreadContexts(t *testing.T) {
+	for _, tool := range []string{"gcc", "musl-gcc"} {
+		if _, err := exec.LookPath(tool); err != nil && os.Geteuid() == 0 {
+			t.Fatal(err)
+		} else if err != nil {
+			t.Skip(err)
+		}
+	}
+	p, got := newKernelTest(t, 499, 1<<22)
+	programs := make(map[string]*exec.Cmd)
+	out := make(map[string][]byte)
+	during(t, p, func() {
+		for name, script := range contextPrograms() {
+			cmd := buildContext(t, script)
+			out[name] = runContext(t, p, got, cmd)
+			programs[name] = cmd
+		}
+		time.Sleep(2 * pollEvery)
+	})
+	for name, cmd := range programs {
+		t.Run(name, func(t *testing.T) {
+			judgeContexts(t, stretchesOf(t, out[name]), got.ofPID(cmd.Process.Pid))
+		})
+	}
+	if n := testutil.ToFloat64(p.contexts.looks.WithLabelValues("refused")); n > 0 {
+		t.Errorf("%v looks were refused", n)
+	}
+}
+
+// buildContext builds testdata/context in a directory of its own.
+func buildContext(t *testing.T, script string) *exec.Cmd {
+	t.Helper()
+	source, err := filepath.Abs("testdata/context")
+	if err != nil {
+		t.Fatal(err)
+	}
+	build := exec.Command("sh", "-ec", "cp \"$SOURCE\"/*.c . && "+script)
+	build.Dir = t.TempDir()
+	build.Env = append(build.Environ(), "SOURCE="+source)
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v\n%s", script, err, out)
+	}
+	cmd := exec.Command(build.Dir+"/program", build.Dir+"/library.so")
+	cmd.Dir, cmd.Stderr = build.Dir, os.Stderr
+	return cmd
+}
+
+// runContext runs a program until enough of its samples have attributes, without and
+// with the last key.
+func runContext(t *testing.T, p *Profiler, got *recorder, cmd *exec.Cmd) []byte {
+	t.Helper()
+	var out bytes.Buffer
+	cmd.Stdout = &out
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	const enough = 60 // of eight stretches half have attributes
+	deadline := time.Now().Add(time.Minute)
+	for _, keys := range []int{3, 4} {
+		for n := 0; n < enough; time.Sleep(10 * time.Millisecond) {
+			p.Between(func() { n = attributed(p, got, uint32(cmd.Process.Pid), keys) })
+			if time.Now().After(deadline) {
+				t.Errorf("%v: %d samples with %d keys", cmd.Args, n, keys)
+				break
+			}
+		}
+		if _, err := in.Write([]byte("\n")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	in.Close()
+	if err := cmd.Wait(); err != nil {
+		t.Fatalf("%v: %v", cmd.Args, err)
+	}
+	return out.Bytes()
+}
+
+// attributed counts the samples of a process that have attributes, once so many keys are
+// known.
+func attributed(p *Profiler, got *recorder, pid uint32, keys int) (n int) {
+	if of := p.contexts.byPID[pid]; of == nil || len(of.keys) < keys {
+		return 0
+	}
+	for _, s := range got.ofPID(int(pid)) {
+		late := len(s.Published) > 0 && s.Published[0].Key == "late"
+		if len(s.Published) > 0 && late == (keys == 4) {
+			n++
+		}
+	}
+	return n
+}
+
+// judgeContexts holds what samples say against what the program says. Until the process
+// has been looked at nothing is known, and of the key "late" for longer.
+func judgeContexts(t *testing.T, stretches []stretch, samples []*sample.Sample) {
+	t.Helper()
+	seen, missed := make(map[string]int), make(map[string]int)
+	found, foundLate := false, false
+	for _, s := range samples {
+		labels := make(map[string]string)
+		for _, a := range s.Published {
+			labels[a.Key] = a.Value
+		}
+		for _, truth := range stretches {
+			if s.TID != truth.TID || s.Time < truth.Begin || s.Time > truth.End || s.Executor.Kind != sample.Thread {
+				continue
+			}
+			_, late := truth.Labels["late"]
+			known := found && !late || foundLate && late
+			switch {
+			case len(labels) == 0 && len(truth.Labels) > 0 && !known:
+				missed[truth.Name]++
+			case !maps.Equal(labels, truth.Labels):
+				t.Errorf("%s: got %v, want %v", truth.Name, labels, truth.Labels)
+			default:
+				found = found || len(labels) > 0
+				foundLate = foundLate || len(labels) > 0 && late
+				seen[truth.Name]++
+			}
+		}
+	}
+	t.Log("seen", seen, "before they were known", missed)
+	for _, name := range []string{"none", "two", "invalid", "three", "detached", "late", "cut", "too long", "empty"} {
+		if seen[name] == 0 {
+			t.Errorf("no samples of %q", name)
+		}
+	}
+}
+
+// fakeContexts is the kernel side's table of contexts.
+type fakeContexts map[uint32]bpf.Context
+
+func (k fakeContexts) SetContext(pid uint32, c bpf.Context) error { k[pid] = c; return nil }
+func (k fakeContexts) DeleteContext(pid uint32) error             { delete(k, pid); return nil }
+
+// What a look finds counts for the address space it was made for, and until the process
+// ends or has none any more.
+func TestContextsComeAndGo(t *testing.T) {
+	k := fakeContexts{}
+	c := newContexts(k, procfs.New(t.TempDir()), slog.New(slog.NewTextHandler(t.Output(), nil)), prometheus.NewRegistry())
+	meet := func(space addressSpace) *contextOf {
+		c.meet(&tick{Raw: sample.Raw{PID: 7, Time: 5e9}, space: space})
+		c.take(new(<-c.looked)) // there is no such process
+		c.looking--
+		return c.byPID[7]
+	}
+	of := meet(addressSpace{1, 1})
+	found := look{pid: 7, of: of, place: threadcontext.Place{Offset: -24}, keys: []string{"a"}}
+	c.take(&found)
+	if got := k[7]; got.Mm != 1 || got.ExecId != 1 || got.Offset != -24 {
+		t.Errorf("the kernel side has %+v", got)
+	}
+	named := tick{Raw: sample.Raw{PID: 7, Time: 5e9}, space: addressSpace{1, 1}, attributes: []byte("\x00\x01x\x01\x01y")}
+	c.meet(&named)
+	if len(named.Published) != 1 || named.Published[0].Key != "a" || of.next != 6e9 {
+		t.Errorf("attributes %v, looked at again at %d", named.Published, of.next)
+	}
+	c.take(&look{pid: 7, of: of, err: threadcontext.ErrNone})
+	if len(k) > 0 {
+		t.Error("a context that is gone is still known")
+	}
+	c.take(&found)
+	c.ended(7)
+	c.take(&found)
+	if len(k) > 0 || len(c.byPID) > 0 {
+		t.Error("the context of a process that has ended is known")
+	}
+	if meet(addressSpace{2, 1}); c.byPID[7] == of {
+		t.Error("another program has the context of the one before")
+	}
+	c.take(&found)
+	if len(k) > 0 {
+		t.Error("a late look counts for another program")
+	}
+}

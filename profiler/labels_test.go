@@ -17,6 +17,10 @@ import (
 	"github.com/fleetprof/fleetprof/sample"
 )
 
+// readyLabels names the program of testdata/labels for machines without a compiler, see
+// docs/kernels.md.
+const readyLabels = "FLEETPROF_TEST_LABELS"
+
 // stretch is some time that a thread of testdata/labels worked under labels.
 type stretch struct {
 	TID        uint32
@@ -52,6 +56,10 @@ func buildGo(t *testing.T, source, toolchain string, env, flags []string) string
 // Labels that a Go program sets are on the samples of the goroutine that has them, and
 // on no others. The program says when each thread had which.
 func TestGoLabels(t *testing.T) {
+	if binary := os.Getenv(readyLabels); binary != "" {
+		testGoLabels(t, binary, "8s", 99) // it takes some seconds until the program is read
+		return
+	}
 	stripped := []string{"-ldflags=-s -w", "-trimpath"}
 	for name, c := range map[string]struct {
 		toolchain  string
@@ -65,20 +73,24 @@ func TestGoLabels(t *testing.T) {
 		"newest, as PIE": {toolchain: runtime.Version(), flags: append([]string{"-buildmode=pie"}, stripped...)},
 	} {
 		t.Run(name, func(t *testing.T) {
-			binary := buildGo(t, "labels", c.toolchain, append(c.env, "CGO_ENABLED=0"), c.flags)
-			p, got := newKernelTest(t, 499, 1<<22)
-			cmd := exec.Command(binary, "2s")
-			var out []byte
-			during(t, p, func() {
-				var err error
-				if out, err = cmd.Output(); err != nil {
-					t.Fatal(err)
-				}
-				time.Sleep(2 * pollEvery)
-			})
-			judgeLabels(t, stretchesOf(t, out), got.ofPID(cmd.Process.Pid))
+			testGoLabels(t, buildGo(t, "labels", c.toolchain, append(c.env, "CGO_ENABLED=0"), c.flags), "2s", 499)
 		})
 	}
+}
+
+func testGoLabels(t *testing.T, binary, lasting string, frequency int) {
+	t.Helper()
+	p, got := newKernelTest(t, frequency, 1<<22)
+	cmd := exec.Command(binary, lasting)
+	var out []byte
+	during(t, p, func() {
+		var err error
+		if out, err = cmd.Output(); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * pollEvery)
+	})
+	judgeLabels(t, stretchesOf(t, out), got.ofPID(cmd.Process.Pid))
 }
 
 func stretchesOf(t *testing.T, out []byte) (all []stretch) {
@@ -96,8 +108,9 @@ func stretchesOf(t *testing.T, out []byte) (all []stretch) {
 // judgeLabels holds what samples say against what the program says.
 func judgeLabels(t *testing.T, stretches []stretch, samples []*sample.Sample) {
 	t.Helper()
-	seen := make(map[string]int)
+	seen, executors := make(map[string]int), make(map[sample.ExecutorKind]int)
 	for _, s := range samples {
+		executors[s.Executor.Kind]++
 		labels := make(map[string]string)
 		for _, a := range s.Published {
 			labels[a.Key] = a.Value
@@ -115,7 +128,7 @@ func judgeLabels(t *testing.T, stretches []stretch, samples []*sample.Sample) {
 			seen[truth.Name]++
 		}
 	}
-	t.Log(seen)
+	t.Logf("%v, by kind of executor %v", seen, executors)
 	for _, name := range []string{"none", "two", "three", "two again", "child", "odd", "long", "eight", "twelve"} {
 		if seen[name] < 10 {
 			t.Errorf("%d samples of %q", seen[name], name)

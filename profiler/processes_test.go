@@ -34,6 +34,7 @@ func newReplay(t *testing.T) (p *Profiler, got *recorder) {
 		Mappings: make([]bpf.Mapping, bpf.Lists*bpf.ListLength),
 	}, make(kernelProcesses))
 	p.programs = newPrograms(make(kernelPrograms), images(p.files, proc), func(uint32) *process { return nil }, p.log)
+	p.contexts = newContexts(fakeContexts{}, proc, p.log, prometheus.NewRegistry())
 	return p, got
 }
 

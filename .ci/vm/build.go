@@ -16,7 +16,8 @@ import (
 func busyboxNames() []string { return []string{"sh", "taskset", "true"} }
 
 // sources are programs in C that tests start. The machines have no compiler:
-// the profiler's tests find spin and tls by FLEETPROF_TEST_SPIN and FLEETPROF_TEST_TLS.
+// the profiler's tests find spin and tls by FLEETPROF_TEST_SPIN and FLEETPROF_TEST_TLS,
+// and labels, which is in Go, by FLEETPROF_TEST_LABELS.
 func sources() map[string]string {
 	return map[string]string{
 		"spin":  "profiler/testdata/spin.c",
@@ -61,6 +62,11 @@ func buildInitramfs(from store, dir, arch string, packages []string) (string, er
 		if err := compile(arch, source, binary); err != nil {
 			return "", err
 		}
+	}
+	labels := filepath.Join(dir, "labels")
+	content["/bin/labels"] = labels
+	if err := run(goCommand(arch, "build", "-ldflags=-s -w", "-o", labels, "./profiler/testdata/labels")); err != nil {
+		return "", err
 	}
 	for _, p := range packages {
 		name := path.Base(p) + ".test"

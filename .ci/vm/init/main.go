@@ -121,7 +121,7 @@ func runAll(top string) error {
 func run(path string) int {
 	cmd := exec.Command(path, "-test.v=test2json", "-test.paniconexit0", "-test.timeout="+testLimit)
 	cmd.Dir = filepath.Dir(path)
-	cmd.Env = []string{"PATH=/bin", "HOME=/tmp", "FLEETPROF_TEST_SPIN=/bin/spin", "FLEETPROF_TEST_TLS=/bin/tls"}
+	cmd.Env = []string{"PATH=/bin", "HOME=/tmp", "FLEETPROF_TEST_SPIN=/bin/spin", "FLEETPROF_TEST_TLS=/bin/tls", "FLEETPROF_TEST_LABELS=/bin/labels"}
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stdout
 	err := cmd.Run()
 	if err != nil && !errors.As(err, new(*exec.ExitError)) {

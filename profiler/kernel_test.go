@@ -352,21 +352,31 @@ func TestLostTicksAreCounted(t *testing.T) {
 func TestSamplesAreBusyTimeTimesRate(t *testing.T) {
 	const frequency = 199
 	p, got := newKernelTest(t, frequency, 1<<22)
-	var elapsed, idle float64
+	var start, end uint64
+	var idle float64
+	spinning := spin(t)
 	during(t, p, func() {
-		before, start := idleSeconds(t), time.Now()
-		if err := exec.Command(spin(t), "3000").Run(); err != nil {
+		before := idleSeconds(t)
+		start = monotonic()
+		if err := exec.Command(spinning, "3000").Run(); err != nil {
 			t.Fatal(err)
 		}
-		elapsed, idle = time.Since(start).Seconds(), idleSeconds(t)-before
+		end = monotonic()
+		idle = idleSeconds(t) - before
 	})
-	busy := elapsed*float64(runtime.NumCPU()) - idle
+	samples := 0
+	for _, s := range got.samples {
+		if s.Time >= start && s.Time <= end { // not those of the profiler's own start and end
+			samples++
+		}
+	}
+	busy := float64(end-start)/1e9*float64(runtime.NumCPU()) - idle
 	want := busy * frequency
 	// A busy machine may keep us from the ring until it is full; that is counted.
-	if n := float64(len(got.samples)) + float64(got.lost); math.Abs(n-want) > want/20 {
+	if n := float64(samples) + float64(got.lost); math.Abs(n-want) > want/20 {
 		t.Errorf("%.0f samples, %d of them lost, for %.2f s of busy CPU, want %.0f ± 5 %%", n, got.lost, busy, want)
 	}
-	t.Logf("%d samples and %d lost for %.2f s of busy CPU, want %.0f", len(got.samples), got.lost, busy, want)
+	t.Logf("%d samples and %d lost for %.2f s of busy CPU, want %.0f", samples, got.lost, busy, want)
 }
 
 // idleSeconds is the time all CPUs have idled since boot, see proc_stat(5).

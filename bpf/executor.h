@@ -78,22 +78,39 @@ static __always_inline __u64 thread_g(const struct layout *l, __u64 from)
 #endif
 }
 
+/* atomicstatus and goid of a runtime.g, which follow each other in it. */
+struct goroutine_state {
+	__u32 status;
+	__u32 lock;
+	__u64 goid;
+};
+
+/* Whether the scheduler is about to execute the goroutine, or done with it for ever:
+ * _Grunnable and _Gdead of runtime/runtime2.go, perhaps with _Gscan. */
+static __always_inline bool is_between(__u32 status)
+{
+	status &= ~0x1000;
+	return status == 1 || status == 6;
+}
+
 /* The goroutine on the thread, from runtime.g to m to curg. g is a goroutine's own
  * or one of the runtime; curg is the goroutine's for all of them, and leads back to
  * m but for the moments in which they are bound or parted. */
 static __always_inline void find_goroutine(const struct layout *l, __u64 from, struct who *who)
 {
 	__u64 g = thread_g(l, from);
+	struct goroutine_state s = {};
 
 	who->m = field(g, l->m);
 	if (g == 0 || who->m == 0)
 		return;
 	who->g = field(who->m, l->curg);
-	if (who->g == 0 || field(who->g, l->m) != who->m) {
+	bpf_probe_read_user(&s, sizeof(s), (void *)(who->g + l->goid - offsetof(struct goroutine_state, goid)));
+	if (who->g == 0 || field(who->g, l->m) != who->m || is_between(s.status)) {
 		who->executor = EXECUTOR_RUNTIME;
 		return;
 	}
-	who->goroutine = field(who->g, l->goid);
+	who->goroutine = s.goid;
 	who->parent = field(who->g, l->parent);
 	if (who->goroutine)
 		who->executor = EXECUTOR_GOROUTINE;

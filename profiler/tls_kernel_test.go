@@ -12,8 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus/testutil"
-
 	"github.com/fleetprof/fleetprof/sample"
 )
 
@@ -56,15 +54,22 @@ func TestTLSActivities(t *testing.T) {
 		if _, err := fmt.Fscanf(bufio.NewReader(out), "0x%x 0x%x\n", &first, &second); err != nil {
 			t.Fatal(err)
 		}
-		probed := p.activities.libraries.stats.probed
-		await(t, "probes", func() bool { return testutil.ToFloat64(probed) == 1 })
+		probed := func() (is bool) {
+			p.Between(func() {
+				for o, l := range p.activities.libraries.byObject {
+					is = is || o.Path == cmd.Path && l.probes != nil
+				}
+			})
+			return is
+		}
+		await(t, "probes", probed)
 		if _, err := start.Write([]byte{'\n'}); err != nil {
 			t.Fatal(err)
 		}
 		if err := cmd.Wait(); err != nil {
 			t.Fatal(err)
 		}
-		await(t, "end of the probes", func() bool { return testutil.ToFloat64(probed) == 0 })
+		await(t, "end of the probes", func() bool { return !probed() })
 	})
 	pid := uint64(cmd.Process.Pid)
 	names := map[uint64]string{1<<63 | (first>>6 ^ pid<<41): "a", 1<<63 | (second>>6 ^ pid<<41): "b"}

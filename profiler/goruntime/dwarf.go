@@ -210,6 +210,9 @@ func (t types) offsets() (*offsets, error) {
 			return nil, errors.New("the DWARF has no runtime.g and runtime.m as they are known")
 		}
 	}
+	if t.field(g, "atomicstatus") != o.GGoid-8 {
+		return nil, errors.New("the status of a goroutine does not stand before its number")
+	}
 	if o.RequestMethod == Absent || o.RequestURL == Absent || o.URLPath == Absent {
 		return o, nil
 	}

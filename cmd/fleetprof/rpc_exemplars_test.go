@@ -28,14 +28,7 @@ func TestExemplars(t *testing.T) {
 	const most = 3
 	store := start(t, "server", "--data="+t.TempDir())
 	on, off := newWatcher(t, fmt.Sprintf("--trace-exemplars=%d", most), "--store="+store.url), newWatcher(t)
-	dir := t.TempDir()
-	for _, build := range handlerBuilds[:2] { // the servers in Go
-		cmd := exec.Command("sh", "-ec", build)
-		cmd.Dir, cmd.Env = "testdata/rpc", append(os.Environ(), "DIR="+dir)
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Fatalf("%s: %v\n%s", build, err, out)
-		}
-	}
+	dir := builtHandlers(t, buildGoHTTP, buildGRPCGo).dir
 	for _, s := range []struct {
 		name    string
 		command func(address string) []string

@@ -16,9 +16,10 @@ import (
 )
 
 // contexts tells the kernel side where the threads of processes have their
-// OpenTelemetry context, and names its attributes. A process is looked at with its
-// first sample, and again later: it may publish at any time, and load libraries. Looks
-// are made beside the sampling. Not safe for concurrent use.
+// OpenTelemetry context, and names its attributes. A process is looked at a second after
+// its first sample, so that those that are over by then cost nothing, and again later: it
+// may publish at any time, and load libraries. Looks are made beside the sampling. Not
+// safe for concurrent use.
 type contexts struct {
 	kernel contextMap
 	proc   procfs.FS
@@ -87,7 +88,7 @@ func newContexts(kernel contextMap, proc procfs.FS, log *slog.Logger, reg promet
 func (c *contexts) meet(t *tick) {
 	of := c.byPID[t.PID]
 	if of == nil || of.space != t.space {
-		of = &contextOf{space: t.space, wait: firstLook}
+		of = &contextOf{space: t.space, wait: firstLook, next: t.Time + firstLook}
 		c.byPID[t.PID] = of
 	}
 	if now := t.Time; !of.looking && now >= of.next && c.looking < maxLooking {

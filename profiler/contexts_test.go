@@ -198,6 +198,11 @@ func TestContextsComeAndGo(t *testing.T) {
 	k := fakeContexts{}
 	c := newContexts(k, procfs.New(t.TempDir()), slog.New(slog.NewTextHandler(t.Output(), nil)), prometheus.NewRegistry())
 	meet := func(space addressSpace) *contextOf {
+		for _, at := range []uint64{4e9, 5e9 - 1} { // too early
+			if c.meet(&tick{Raw: sample.Raw{PID: 7, Time: at}, space: space}); c.looking > 0 {
+				t.Fatal("a process is looked at in its first second")
+			}
+		}
 		c.meet(&tick{Raw: sample.Raw{PID: 7, Time: 5e9}, space: space})
 		c.take(new(<-c.looked)) // there is no such process
 		c.looking--

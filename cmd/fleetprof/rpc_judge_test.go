@@ -175,7 +175,11 @@ func (v *handlerVerdict) meets(t *testing.T, bar handlerBar) {
 	if got := v.coverage(); got < bar.coverage {
 		t.Errorf("%.2f %% of the samples in handlers are claimed rightly, want %g %%; all: %v, truly: %v", 100*got, 100*bar.coverage, v.parts, v.truly)
 	}
-	if wrong, claimed := v.wrong["inferred"], v.claimed["inferred"]; float64(wrong) > inferredBar*float64(claimed) {
+	wrong, claimed := v.wrong["inferred"], v.claimed["inferred"]
+	if bar.labelled {
+		claimed += v.claimed["exact"]
+	}
+	if float64(wrong) > inferredBar*float64(claimed) {
 		t.Errorf("%d of %d inferred samples are wrong, want %g %%:%s", wrong, claimed, 100*inferredBar, most(v.faults))
 	}
 }

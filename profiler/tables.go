@@ -123,59 +123,34 @@ func (t *tables) want(o *sample.Object) {
 	}
 }
 
-// run builds what is wanted until ctx ends.
+// run builds what is wanted, in that order, until ctx ends.
 func (t *tables) run(ctx context.Context) {
-	var queue tableQueue
-	defer func() { queue.close() }()
-	for t.fill(ctx, &queue) {
-		w := queue.next()
-		b := &w.built
-		if w.file != nil {
-			b.err = t.build(ctx, b, w.file)
-			w.file.Close()
-		}
-		if t.unplaced.Acquire(ctx, b.weight()) != nil {
-			return
-		}
+	for {
 		select {
 		case <-ctx.Done():
 			return
-		case t.built <- b:
-		}
-	}
-}
-
-// fill opens what is wanted and puts it into the queue, as far as there is room, and
-// waits until there is something; false once ctx has ended.
-func (t *tables) fill(ctx context.Context, queue *tableQueue) bool {
-	for len(*queue) < maxOpened {
-		var o *sample.Object
-		if len(*queue) == 0 {
+		case o := <-t.wanted:
+			b := &built{object: o}
+			b.err = t.build(ctx, b)
+			if t.unplaced.Acquire(ctx, b.weight()) != nil {
+				return
+			}
 			select {
 			case <-ctx.Done():
-				return false
-			case o = <-t.wanted:
-			}
-		} else {
-			select {
-			case o = <-t.wanted:
-			default:
-				return ctx.Err() == nil
+				return
+			case t.built <- b:
 			}
 		}
-		w := &queuedTable{built: built{object: o}}
-		if file, err := t.open(o); err == nil {
-			w.file = file
-		} else {
-			w.err = fmt.Errorf("%w: %w", errNotOpened, err)
-		}
-		*queue = append(*queue, w)
 	}
-	return ctx.Err() == nil
 }
 
 // build fills in the table of an object.
-func (t *tables) build(ctx context.Context, b *built, file *image) error {
+func (t *tables) build(ctx context.Context, b *built) error {
+	file, err := t.open(b.object)
+	if err != nil {
+		return fmt.Errorf("%w: %w", errNotOpened, err)
+	}
+	defer file.Close()
 	start := time.Now()
 	elf, err := objfile.Open(until{ctx, file}, file.size)
 	if err != nil {

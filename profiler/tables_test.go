@@ -206,25 +206,6 @@ func TestTablesTakeTurns(t *testing.T) {
 	}
 }
 
-// Small files do not wait for large ones, and these not for ever.
-func TestTablesOfSmallFilesFirst(t *testing.T) {
-	large := &queuedTable{file: imageOf(nil, 1<<30)}
-	queue := tableQueue{large}
-	for i := range maxPassed {
-		small := &queuedTable{file: imageOf(nil, int64(i))}
-		queue = append(queue, &queuedTable{file: imageOf(nil, 1<<20)}, small)
-		if queue.next() != small {
-			t.Fatalf("the small file does not come first in turn %d", i)
-		}
-	}
-	if queue = append(queue, &queuedTable{}); queue.next() != large {
-		t.Error("the large file waits on")
-	}
-	if w := queue.next(); w.file != nil {
-		t.Errorf("a file of %d bytes goes before one that could not be opened", w.size())
-	}
-}
-
 // TestTablesQueue wants more than can wait.
 func TestTablesQueue(t *testing.T) {
 	s, _ := newTestShelf(1<<12, 8, maxWanted+10)
@@ -452,14 +433,9 @@ func BenchmarkBuildMemory(b *testing.B) {
 			}
 			made := new(built)
 			for b.Loop() {
-				file, err := open(made.object)
-				if err == nil {
-					err = tt.build(b.Context(), made, file)
-				}
-				if err != nil {
+				if err := tt.build(b.Context(), made); err != nil {
 					b.Fatal(err)
 				}
-				file.Close()
 			}
 			b.ReportMetric(float64(statusKiB(b, "VmHWM")-resident)/1024, "peak-MiB")
 			b.ReportMetric(float64(made.table.Bytes())/(1<<20), "table-MiB")

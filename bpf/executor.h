@@ -117,7 +117,7 @@ static __always_inline void find_goroutine(const struct layout *l, __u64 from, s
 }
 
 /* The goroutine that has made a system call: it executes on its own stack, so g is
- * its own. */
+ * its own. Its parent is not told. */
 static __always_inline void find_caller(const struct layout *l, __u64 from, struct who *who)
 {
 	who->g = thread_g(l, from);
@@ -126,27 +126,25 @@ static __always_inline void find_caller(const struct layout *l, __u64 from, stru
 		who->executor = EXECUTOR_GOROUTINE;
 }
 
-/* Says who executes, given the address space and what thread_g() takes;
- * EXECUTOR_UNKNOWN if that is not known. in_call says that it is in a system call
- * that is only made on a goroutine's own stack; its parent is then not told. */
-static __always_inline void find_executor(__u32 tgid, __u64 mm, __u64 exec_id, __u64 from, bool in_call,
-					  struct who *who)
+/* Says who executes, given the address space: a thread, or nobody that is known. Of a
+ * Go program it returns the layout, which find_goroutine() or find_caller() goes on
+ * with. */
+static __always_inline struct layout *find_executor(__u32 tgid, __u64 mm, __u64 exec_id, struct who *who)
 {
 	struct program *p = bpf_map_lookup_elem(&programs, &tgid);
 	struct layout *l;
 
 	*who = (struct who){.executor = EXECUTOR_UNKNOWN, .tgid = tgid};
 	if (!p || p->mm != mm || p->exec_id != exec_id)
-		return;
-	if (p->executor == EXECUTOR_THREAD) {
+		return NULL;
+	if (p->executor == EXECUTOR_THREAD)
 		who->executor = EXECUTOR_THREAD;
-	} else if (p->executor == EXECUTOR_GOROUTINE) {
-		who->layout = p->layout;
-		who->bias = p->bias;
-		l = bpf_map_lookup_elem(&layouts, &who->layout);
-		if (l && l->generation == p->generation)
-			in_call ? find_caller(l, from, who) : find_goroutine(l, from, who);
-	}
+	if (p->executor != EXECUTOR_GOROUTINE)
+		return NULL;
+	who->layout = p->layout;
+	who->bias = p->bias;
+	l = bpf_map_lookup_elem(&layouts, &who->layout);
+	return l && l->generation == p->generation ? l : NULL;
 }
 
 /* How the goroutine serves requests, NULL if it does not. */

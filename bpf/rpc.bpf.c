@@ -299,13 +299,14 @@ static __always_inline enum interest look(const __u8 *b, __u64 bytes)
 /* Says who executes. */
 static __always_inline void find_current(struct task_struct *task, __u64 mm, __u64 exec_id, struct who *who)
 {
-#if defined(__TARGET_ARCH_x86)
-	__u64 from = READ(task_struct, task, thread.fsbase);
-#else
-	__u64 from = READ(pt_regs, user_registers(task), regs[REGISTER_G]);
-#endif
+	struct layout *l = find_executor(bpf_get_current_pid_tgid() >> 32, mm, exec_id, who);
 
-	find_executor(bpf_get_current_pid_tgid() >> 32, mm, exec_id, from, true, who);
+	if (l)
+#if defined(__TARGET_ARCH_x86)
+		find_caller(l, READ(task_struct, task, thread.fsbase), who);
+#else
+		find_caller(l, READ(pt_regs, user_registers(task), regs[REGISTER_G]), who);
+#endif
 }
 
 /* Remembers the goroutine if it is one that serves requests, and says so. */
@@ -451,9 +452,9 @@ static __always_inline bool pass_over(struct connection *c, const struct transfe
 {
 	bool goes_on = c->ahead;
 
-	if (t->what == ACTIVITY_WRITE) {
+	if (t->what == ACTIVITY_WRITE) { /* of one that is not */
 		c->answered |= interest == INTEREST_RESPONSE;
-		return c->passing;
+		return false;
 	}
 	if (interest != INTEREST_REQUEST)
 		return c->passing;
@@ -470,21 +471,36 @@ static __always_inline bool pass_over(struct connection *c, const struct transfe
 	return true;
 }
 
+/* How many bytes of a transfer are wanted, of a request so many; 0 for none at all. */
+static __always_inline __u64 wanted_of(const struct transfer *t, enum interest interest, __u64 socket, __u64 request)
+{
+	bool mere_client = is_mere_client(t, interest);
+
+	if (interest == INTEREST_PREFACE)
+		watch(socket);
+	if (is_watched(socket))
+		return CAPTURE_WATCHED;
+	if (interest == INTEREST_NONE || interest == INTEREST_TLS || mere_client)
+		return 0;
+	return interest == INTEREST_RESPONSE ? CAPTURE_RESPONSE : request;
+}
+
+#include "tls.h"
+
 /* Sends a transfer of a stream socket, the first bytes of which are in the record.
  * sk is NULL where the kernel keeps nothing beside a socket for us. */
 static __always_inline void report(struct task_struct *task, struct record *r, const struct transfer *t,
 				   enum interest interest, struct sock *sk, __u64 socket, __u8 flags)
 {
-	__u64 most = interest == INTEREST_RESPONSE ? CAPTURE_RESPONSE : capture_request;
 	struct connection *c = NULL;
-	bool tells = false, mere_client = is_mere_client(t, interest);
+	bool tells = false;
 	struct who who;
+	__u64 most;
 
-	if (interest == INTEREST_PREFACE)
-		watch(socket);
-	if (is_watched(socket))
-		most = CAPTURE_WATCHED;
-	else if (interest == INTEREST_NONE || interest == INTEREST_TLS || mere_client)
+	if (interest == INTEREST_TLS)
+		moved_record(task, flags);
+	most = wanted_of(t, interest, socket, capture_request);
+	if (most == 0)
 		return;
 	begin(task, &r->head, t->what, &who);
 	if (t->what == ACTIVITY_READ)
@@ -507,8 +523,6 @@ static __always_inline void report(struct task_struct *task, struct record *r, c
 	if (send(r, sizeof(r->head) + most) && c)
 		c->passed = 0;
 }
-
-#include "tls.h"
 
 /*
  * Linux 6.3 and later: where the kernel has moved bytes through a socket. Nothing
@@ -570,7 +584,6 @@ static __always_inline int on_socket(struct sock *sk, int result, int flags, enu
 	struct socket *socket;
 	struct record *r;
 	struct file *file;
-	__u8 how;
 
 	if (result <= 0 || sk->sk_type != SOCK_STREAM || is_own() || (flags & (MSG_PEEK | MSG_ERRQUEUE)))
 		return 0;
@@ -596,11 +609,9 @@ static __always_inline int on_socket(struct sock *sk, int result, int flags, enu
 		return 0;
 	if (c && pass_over(c, &t, interest, file->f_inode->i_ino))
 		return 0;
-	how = blocking_flag(file->f_flags, flags);
-	if (interest == INTEREST_TLS)
-		moved_record(task, how);
 	report(task, r, &t, interest, sk, file->f_inode->i_ino,
-	       how | (is_inet(sk->__sk_common.skc_family) ? 0 : ACTIVITY_LOCAL));
+	       blocking_flag(file->f_flags, flags) |
+		       (is_inet(sk->__sk_common.skc_family) ? 0 : ACTIVITY_LOCAL));
 	return 0;
 }
 
@@ -697,7 +708,6 @@ static __always_inline void after_call(const struct call *call, __u64 result, __
 	struct record *r = my_record();
 	enum interest interest;
 	struct file *file;
-	__u8 how;
 	__u64 socket;
 
 	if (!r || (flags & (MSG_PEEK | MSG_ERRQUEUE)))
@@ -709,12 +719,9 @@ static __always_inline void after_call(const struct call *call, __u64 result, __
 		return;
 	file = file_of(task, call->fd);
 	socket = stream_socket(file);
-	if (!socket)
-		return;
-	how = blocking_flag(READ(file, file, f_flags), flags);
-	if (interest == INTEREST_TLS)
-		moved_record(task, how);
-	report(task, r, &t, interest, NULL, socket, how);
+	if (socket)
+		report(task, r, &t, interest, NULL, socket,
+		       blocking_flag(READ(file, file, f_flags), flags));
 }
 
 #define AT_EXIT(name, what, prepare, flags)                                                        \

@@ -469,14 +469,14 @@ static __always_inline void walk(struct user_abi *ctx, struct scratch *s)
 /* Notes who executes. */
 static __always_inline void note_executor(struct scratch *s)
 {
-#if defined(__TARGET_ARCH_x86)
-	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
-	__u64 from = BPF_CORE_READ(task, thread.fsbase);
-#else
-	__u64 from = s->registers.r[REGISTER_G];
-#endif
+	struct layout *l = find_executor(s->tick.tgid, s->tick.mm, s->tick.exec_id, &s->who);
 
-	find_executor(s->tick.tgid, s->tick.mm, s->tick.exec_id, from, false, &s->who);
+	if (l)
+#if defined(__TARGET_ARCH_x86)
+		find_goroutine(l, thread_pointer((struct task_struct *)bpf_get_current_task()), &s->who);
+#else
+		find_goroutine(l, s->registers.r[REGISTER_G], &s->who);
+#endif
 	s->tick.executor = s->who.executor;
 	s->tick.goroutine = s->who.goroutine;
 	s->tick.parent = s->who.parent;

@@ -153,8 +153,6 @@ static __always_inline void report_session(const struct transfer *t, __u64 sessi
 {
 	__u64 socket = session_socket(session);
 	__u8 first[16] = {};
-	enum interest interest;
-	bool mere_client;
 	struct record *r;
 	struct who who;
 	__u64 most;
@@ -162,16 +160,9 @@ static __always_inline void report_session(const struct transfer *t, __u64 sessi
 
 	if (bpf_probe_read_user(first, t->length < sizeof(first) ? t->length : sizeof(first), (void *)t->buffer))
 		return;
-	interest = look(first, t->length);
-	mere_client = is_mere_client(t, interest);
-	if (interest == INTEREST_PREFACE)
-		watch(socket);
-	if (is_watched(socket))
-		most = CAPTURE_WATCHED;
-	else if (interest == INTEREST_NONE || interest == INTEREST_TLS || mere_client)
+	most = wanted_of(t, look(first, t->length), socket, CAPTURE_REQUEST);
+	if (most == 0)
 		return;
-	else
-		most = interest == INTEREST_RESPONSE ? CAPTURE_RESPONSE : CAPTURE_REQUEST;
 	if (most > t->length)
 		most = t->length;
 	if (most <= CAPTURE_RESPONSE)

@@ -36,10 +36,7 @@ type programs struct {
 	next     int                      // of the numbers
 	count    uint32                   // of layouts, ever
 
-	wanted chan *readProgram
-	read   chan *readProgram
-	cancel context.CancelFunc
-	reader sync.WaitGroup
+	beside[*readProgram]
 }
 
 // programMap is the kernel side of it.
@@ -88,51 +85,31 @@ type readProgram struct {
 const (
 	// maxPrograms bounds the programs remembered that nobody runs.
 	maxPrograms = 4096
-	// maxProgramsWanted bounds those waiting to be read; others ask again.
-	maxProgramsWanted = 256
+	// maxWaiting bounds the processes that wait for one program to be read.
+	maxWaiting = 256
 )
 
 func newPrograms(
 	kernel programMap, open func(*sample.Object) (*image, error), process func(pid uint32) *process, log *slog.Logger,
 ) *programs {
-	return &programs{
+	p := &programs{
 		kernel: kernel, open: open, process: process, log: log,
 		byObject: make(map[*sample.Object]*executable),
 		byPID:    make(map[uint32]*executable),
-		wanted:   make(chan *readProgram, maxProgramsWanted),
-		read:     make(chan *readProgram, maxProgramsWanted),
-		cancel:   func() {},
 	}
+	p.init()
+	return p
 }
 
 // start starts reading; close or the end of ctx ends it.
 func (p *programs) start(ctx context.Context) {
-	ctx, p.cancel = context.WithCancel(ctx)
-	p.reader.Go(func() {
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case r := <-p.wanted:
-				if r.attach {
-					r.err = p.attach(r)
-				} else {
-					r.err = p.fill(ctx, r)
-				}
-				select {
-				case <-ctx.Done():
-					return
-				case p.read <- r:
-				}
-			}
+	p.beside.start(ctx, func(ctx context.Context, r *readProgram) {
+		if r.attach {
+			r.err = p.attach(r)
+		} else {
+			r.err = p.fill(ctx, r)
 		}
-	})
-}
-
-// stop ends reading. It is idempotent.
-func (p *programs) stop() {
-	p.cancel()
-	p.reader.Wait()
+	}, func(r *readProgram) { r.unprobe() })
 }
 
 // close takes out all probes, side by side: the kernel waits for each. It is idempotent.
@@ -221,24 +198,11 @@ func (p *programs) serves(pid uint32, proc *process, want func(*region)) {
 		return
 	}
 	want(r)
-	select {
-	case p.wanted <- &readProgram{object: r.object, attach: true, executable: executable{offsets: e.offsets}}:
-		e.probing = true
-	default:
-	}
+	e.probing = p.ask(&readProgram{object: r.object, attach: true, executable: executable{offsets: e.offsets}})
 }
 
 // poll takes what has been read.
-func (p *programs) poll() {
-	for {
-		select {
-		case r := <-p.read:
-			p.take(r)
-		default:
-			return
-		}
-	}
-}
+func (p *programs) poll() { p.beside.poll(p.take) }
 
 func (p *programs) take(r *readProgram) {
 	e := p.byObject[r.object]
@@ -310,11 +274,8 @@ func (p *programs) meet(pid uint32, proc *process, space addressSpace, want func
 	}
 	if !e.asked {
 		want(r)
-		select {
-		case p.wanted <- &readProgram{object: r.object}:
-			e.asked, e.reading = true, true
-		default:
-		}
+		e.asked = p.ask(&readProgram{object: r.object})
+		e.reading = e.asked
 	}
 	if e.reading {
 		e.wait(pid, waitingProcess{proc, space})
@@ -338,7 +299,7 @@ func (e *executable) wait(pid uint32, w waitingProcess) {
 	if e.waiting == nil {
 		e.waiting = make(map[uint32]waitingProcess)
 	}
-	if len(e.waiting) < maxProgramsWanted { // others come with their next tick
+	if len(e.waiting) < maxWaiting { // others come with their next tick
 		e.waiting[pid] = w
 	}
 }

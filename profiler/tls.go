@@ -8,7 +8,6 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -31,10 +30,7 @@ type libraries struct {
 	byObject map[*sample.Object]*library
 	byPID    map[uint32]*encrypted
 
-	wanted chan *readLibrary
-	read   chan *readLibrary
-	cancel context.CancelFunc
-	work   sync.WaitGroup
+	beside[*readLibrary]
 }
 
 // encrypted is a process that moves records of TLS.
@@ -73,48 +69,28 @@ const (
 	maxEncrypted = 4096
 	// maxLibraries bounds the files that they have mapped.
 	maxLibraries = 4096
-	// maxLibrariesWanted bounds those that wait to be read; others ask again.
-	maxLibrariesWanted = 256
 )
 
 func newLibraries(open func(*sample.Object) (*image, error), probe func(*os.File, map[string]uint64) (io.Closer, error),
 	log *slog.Logger, reg prometheus.Registerer,
 ) *libraries {
-	return &libraries{
+	l := &libraries{
 		open: open, probe: probe, log: log, stats: newLibraryStats(reg),
 		byObject: make(map[*sample.Object]*library),
 		byPID:    make(map[uint32]*encrypted),
-		wanted:   make(chan *readLibrary, maxLibrariesWanted),
-		read:     make(chan *readLibrary, maxLibrariesWanted),
-		cancel:   func() {},
 	}
+	l.init()
+	return l
 }
 
 // start starts reading; close or the end of ctx ends it.
 func (l *libraries) start(ctx context.Context) {
-	ctx, l.cancel = context.WithCancel(ctx)
-	l.work.Go(func() {
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case r := <-l.wanted:
-				r.err = l.attach(ctx, r)
-				select {
-				case <-ctx.Done():
-					r.close()
-					return
-				case l.read <- r:
-				}
-			}
-		}
-	})
+	l.beside.start(ctx, func(ctx context.Context, r *readLibrary) { r.err = l.attach(ctx, r) }, (*readLibrary).close)
 }
 
 // close takes out all probes, side by side: the kernel waits for each. It is idempotent.
 func (l *libraries) close() {
-	l.cancel()
-	l.work.Wait()
+	l.stop()
 	l.poll()
 	for _, lib := range l.byObject {
 		l.unprobe(lib)
@@ -185,10 +161,7 @@ func (l *libraries) look(e *encrypted, regions regions, want func(*region)) {
 		}
 		if !lib.asked {
 			want(r)
-			select {
-			case l.wanted <- &readLibrary{object: r.object}:
-				lib.asked = true
-			default:
+			if lib.asked = l.ask(&readLibrary{object: r.object}); !lib.asked {
 				e.regions = 0 // again
 			}
 		}
@@ -221,16 +194,7 @@ func (l *libraries) forgetUnused() {
 }
 
 // poll takes what has been probed.
-func (l *libraries) poll() {
-	for {
-		select {
-		case r := <-l.read:
-			l.take(r)
-		default:
-			return
-		}
-	}
-}
+func (l *libraries) poll() { l.beside.poll(l.take) }
 
 func (l *libraries) take(r *readLibrary) {
 	lib := l.byObject[r.object]

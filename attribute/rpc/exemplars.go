@@ -157,7 +157,7 @@ func (e *Engine) exemplify(r *request, h *handler, status int) {
 // traceOf is that of the request which the memory of a program told of, if it was also
 // seen on a socket: the only one that its goroutine has open, of the same handler.
 func (e *Engine) traceOf(p *process, s *sample.Sample, h *handler) *trace {
-	if e.exemplars == nil || s.Time < e.now {
+	if e.exemplars == nil || e.late(s) {
 		return nil
 	}
 	x := e.executors[executorKey{p.pid, sample.Goroutine, s.Request.Goroutine}]

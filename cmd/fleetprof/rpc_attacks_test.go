@@ -22,7 +22,8 @@ type attack struct {
 	pieces func() [][]byte
 }
 
-// launch attacks a server in turns until ctx ends, on so many connections at a time.
+// launch attacks a server in turns until ctx ends, on so many connections at a time, each of
+// which goes through all attacks at least once.
 // What the server says to it does not matter. It returns how often each attack was made.
 func launch(ctx context.Context, address string, attacks []attack, atOnce int) []int {
 	made := make([]int, len(attacks))
@@ -30,7 +31,7 @@ func launch(ctx context.Context, address string, attacks []attack, atOnce int) [
 	var attackers sync.WaitGroup
 	for first := range atOnce {
 		attackers.Go(func() {
-			for i := first; ctx.Err() == nil; i++ {
+			for i := first; ctx.Err() == nil || i < first+len(attacks); i++ {
 				which := i % len(attacks)
 				if strike(address, attacks[which].pieces()) {
 					lock.Lock()

@@ -8,7 +8,6 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -56,7 +55,7 @@ func TestEveryGoInstruction(t *testing.T) {
 // stack.
 func startGo(t *testing.T, alone bool, path string, args ...string) (p *tracee, base []uint64) {
 	t.Helper()
-	runtime.LockOSThread()
+	stayOnOneCPU(t)
 	command := exec.Command(path, args...)
 	command.Env = append(os.Environ(), "GOGC=off", "GODEBUG=asyncpreemptoff=1")
 	input, err := command.StdinPipe()
@@ -73,7 +72,6 @@ func startGo(t *testing.T, alone bool, path string, args ...string) (p *tracee, 
 	t.Cleanup(func() {
 		command.Process.Kill()
 		command.Wait()
-		runtime.UnlockOSThread()
 	})
 	line, err := bufio.NewReader(output).ReadString('\n')
 	if err != nil {

@@ -15,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/fleetprof/fleetprof/internal/objfile"
 	"github.com/fleetprof/fleetprof/sample"
 )
@@ -39,7 +41,7 @@ type mapped struct {
 // trace starts a program, stopped at its first instruction.
 func trace(t *testing.T, command *exec.Cmd) *tracee {
 	t.Helper()
-	runtime.LockOSThread()
+	stayOnOneCPU(t)
 	command.SysProcAttr = &syscall.SysProcAttr{Ptrace: true}
 	if err := command.Start(); err != nil {
 		t.Skipf("this machine does not let us trace: %v", err)
@@ -48,13 +50,37 @@ func trace(t *testing.T, command *exec.Cmd) *tracee {
 	t.Cleanup(func() {
 		command.Process.Kill()
 		command.Wait()
-		runtime.UnlockOSThread()
 	})
 	if status := p.wait(); !status.Stopped() {
 		t.Fatalf("program is not stopped: %v", status)
 	}
 	p.openMemory()
 	return p
+}
+
+// stayOnOneCPU keeps the rest of the test, and what it starts, on one thread, as ptrace(2)
+// demands, and that on one CPU: to wake another one at each step takes three times as long.
+func stayOnOneCPU(t *testing.T) {
+	t.Helper()
+	runtime.LockOSThread()
+	t.Cleanup(runtime.UnlockOSThread)
+	var before, one unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &before); err != nil {
+		t.Fatal(err)
+	}
+	cpu := 0
+	for !before.IsSet(cpu) {
+		cpu++
+	}
+	one.Set(cpu)
+	if err := unix.SchedSetaffinity(0, &one); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := unix.SchedSetaffinity(0, &before); err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 func (p *tracee) openMemory() {

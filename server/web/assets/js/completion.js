@@ -75,15 +75,19 @@ export class Completion {
   #open(all) {
     const typed = this.gap.prefix.toLowerCase();
     const begins = (text) => (text.toLowerCase().startsWith(typed) ? 0 : 1);
-    this.options = all
+    const options = all
       .filter((text) => text.toLowerCase().includes(typed))
       .sort((a, b) => begins(a) - begins(b))
       .slice(0, MOST_OPTIONS);
-    if (this.options.length === 0) {
+    if (options.length === 0) {
       this.close();
       return;
     }
+    // What stays as it is stays in its place: someone may be pressing on it.
+    if (JSON.stringify(options) === JSON.stringify(this.options)) return;
+    this.options = options;
     this.active = -1;
+    this.input.removeAttribute("aria-activedescendant");
     this.list.replaceChildren(...this.options.map((text, index) => element(
       "li",
       { role: "option", id: `completion-${index}`, "data-index": index, "aria-selected": "false" },

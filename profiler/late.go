@@ -24,9 +24,16 @@ type walker struct {
 	region  func(raw *sample.Raw, proc *process, addr uint64) *region
 	lookup  func(o *sample.Object, offset uint64) (table *unwind.Table, addr uint64, state uint32)
 	want    func(r *region, t *tick, proc *process)
+	lacking lacking    // what the last walk came to its end for
 	waiting []lateTick // in the order of their times
 	bytes   int        // of those that wait
 	memory  []byte     // of the one that is walked
+}
+
+// lacking is the object whose table a walk lacks, for the code at an offset.
+type lacking struct {
+	region *region
+	offset uint64
 }
 
 // lateTick is a tick that waits, with its process as it was at that time. Its
@@ -35,12 +42,13 @@ type lateTick struct {
 	tick
 	process *process
 	packed  []byte
+	lacking lacking
 }
 
 // walk finds the user frames of a tick, and sets its reason to stop. It is false
 // if a table is missing that may come.
 func (w *walker) walk(t *tick, proc *process) (done bool) {
-	var missing *region
+	w.lacking = lacking{}
 	frames, stop := unwind.Walk(&unwind.Process{
 		Machine: machine(),
 		Word:    t.late.word,
@@ -49,25 +57,26 @@ func (w *walker) walk(t *tick, proc *process) (done bool) {
 			if r == nil {
 				return nil, 0, sample.StopCode
 			}
-			table, linked, state := w.lookup(r.object, addr-r.start+r.offset)
+			offset := addr - r.start + r.offset
+			table, linked, state := w.lookup(r.object, offset)
 			switch state {
 			case bpf.SegmentReady:
 				return table, addr - linked, sample.StopNone
 			case bpf.SegmentAbsent:
-				missing = r
+				w.lacking = lacking{r, offset}
 				return nil, 0, sample.StopLate
 			}
 			return nil, 0, sample.StopNone
 		},
 	}, t.late.registers, bpf.MaxUserFrames)
 	t.User, t.Stop = frames, stop
-	if missing != nil {
-		w.want(missing, t, proc)
+	if w.lacking.region != nil {
+		w.want(w.lacking.region, t, proc)
 	}
-	return missing == nil
+	return w.lacking.region == nil
 }
 
-// park keeps a tick until its tables are there. What there is no room for goes
+// park keeps the tick walked last until its tables are there. What there is no room for goes
 // on as it is.
 func (w *walker) park(t tick, proc *process) bool {
 	packed := s2.Encode(nil, t.late.memory.Bytes)
@@ -77,7 +86,7 @@ func (w *walker) park(t tick, proc *process) bool {
 	t.late.memory.Bytes = nil
 	proc.shared = true // its regions are not to change in place from now on
 	frozen := *proc
-	w.waiting = append(w.waiting, lateTick{t, &frozen, packed})
+	w.waiting = append(w.waiting, lateTick{t, &frozen, packed, w.lacking})
 	w.bytes += len(packed)
 	return true
 }
@@ -100,14 +109,19 @@ func (w *walker) retry(now uint64, handOn func(*tick, *process)) {
 	clear(waiting[len(w.waiting):]) // let go of their memory
 }
 
-// again walks a tick that waits.
+// again walks a tick that waits, if what it lacked has come.
 func (w *walker) again(l *lateTick) (done bool) {
+	if _, _, state := w.lookup(l.lacking.region.object, l.lacking.offset); state == bpf.SegmentAbsent {
+		w.want(l.lacking.region, &l.tick, l.process)
+		return false
+	}
 	var err error
 	if w.memory, err = s2.Decode(w.memory[:cap(w.memory)], l.packed); err != nil {
 		panic(err) // it is what park has packed
 	}
 	l.late.memory.Bytes = w.memory
 	done = w.walk(&l.tick, l.process)
+	l.lacking = w.lacking
 	l.late.memory.Bytes = nil
 	return done
 }

@@ -32,10 +32,15 @@ const (
 	// maxUnplaced bounds the tables that are built and not placed, in bytes, not
 	// counting the last one built.
 	maxUnplaced = 4 << 20
+	// smallFile is the largest file, in bytes, that does not wait for larger ones: libc
+	// and most programs of C are smaller. Its table takes some 10 ms.
+	smallFile = 4 << 20
+	// maxLarge bounds the larger files that are open and wait for their turn.
+	maxLarge = 64
 )
 
-// tables builds the tables of objects beside the sampling, one at a time, and
-// places them on the shelf. Not safe for concurrent use.
+// tables builds the tables of objects beside the sampling, one at a time and beside a large
+// one small ones, and places them on the shelf. Not safe for concurrent use.
 type tables struct {
 	shelf *shelf
 	open  func(*sample.Object) (*image, error)
@@ -43,13 +48,14 @@ type tables struct {
 	stats *tableStats
 
 	wanted  chan *sample.Object
+	large   chan opened
 	built   chan *built
 	waiting *built // for memory
 	settled uint64 // builds that have come to an end
 	// unplaced counts bytes, so that the builder cannot run ahead.
 	unplaced *semaphore.Weighted
 	cancel   context.CancelFunc
-	builder  sync.WaitGroup
+	builders sync.WaitGroup
 }
 
 // image is an ELF file of size bytes.
@@ -57,6 +63,12 @@ type image struct {
 	io.ReaderAt
 	io.Closer
 	size int64
+}
+
+// opened is an object whose file is open.
+type opened struct {
+	object *sample.Object
+	file   *image
 }
 
 // built is what came of building the table of an object.
@@ -90,6 +102,7 @@ func newTables(shelf *shelf, open func(*sample.Object) (*image, error), log *slo
 	return &tables{
 		shelf: shelf, open: open, log: log, stats: stats,
 		wanted:   make(chan *sample.Object, maxWanted),
+		large:    make(chan opened, maxLarge),
 		built:    make(chan *built, maxWanted),
 		unplaced: semaphore.NewWeighted(maxUnplaced),
 		cancel:   func() {},
@@ -99,13 +112,22 @@ func newTables(shelf *shelf, open func(*sample.Object) (*image, error), log *slo
 // start starts building; close or the end of ctx ends it.
 func (t *tables) start(ctx context.Context) {
 	ctx, t.cancel = context.WithCancel(ctx)
-	t.builder.Go(func() { t.run(ctx) })
+	t.builders.Go(func() { t.openWanted(ctx) })
+	t.builders.Go(func() { t.buildLarge(ctx) })
 }
 
-// close ends the builder, also half-way through a file. It is idempotent.
+// close ends the builders, also half-way through a file. It is idempotent.
 func (t *tables) close() {
 	t.cancel()
-	t.builder.Wait()
+	t.builders.Wait()
+	for {
+		select {
+		case o := <-t.large:
+			o.file.Close()
+		default:
+			return
+		}
+	}
 }
 
 // want asks for the table of an object, unless it is there, under way, or known
@@ -123,34 +145,67 @@ func (t *tables) want(o *sample.Object) {
 	}
 }
 
-// run builds what is wanted, in that order, until ctx ends.
-func (t *tables) run(ctx context.Context) {
+// openWanted opens what is wanted, in that order, until ctx ends. It builds what is small
+// and leaves the rest to buildLarge.
+func (t *tables) openWanted(ctx context.Context) {
 	for {
+		var o opened
 		select {
 		case <-ctx.Done():
 			return
-		case o := <-t.wanted:
-			b := &built{object: o}
-			b.err = t.build(ctx, b)
-			if t.unplaced.Acquire(ctx, b.weight()) != nil {
-				return
-			}
-			select {
-			case <-ctx.Done():
-				return
-			case t.built <- b:
-			}
+		case o.object = <-t.wanted:
+		}
+		var err error
+		if o.file, err = t.open(o.object); err != nil {
+			t.hand(ctx, &built{object: o.object, err: fmt.Errorf("%w: %w", errNotOpened, err)})
+			continue
+		}
+		if o.file.size <= smallFile {
+			t.build(ctx, o)
+			continue
+		}
+		select {
+		case <-ctx.Done():
+			o.file.Close()
+			return
+		case t.large <- o:
 		}
 	}
 }
 
-// build fills in the table of an object.
-func (t *tables) build(ctx context.Context, b *built) error {
-	file, err := t.open(b.object)
-	if err != nil {
-		return fmt.Errorf("%w: %w", errNotOpened, err)
+// buildLarge builds what is large, until ctx ends.
+func (t *tables) buildLarge(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case o := <-t.large:
+			t.build(ctx, o)
+		}
 	}
-	defer file.Close()
+}
+
+// hand gives a build to whom places it, once there is room for it.
+func (t *tables) hand(ctx context.Context, b *built) {
+	if t.unplaced.Acquire(ctx, b.weight()) != nil {
+		return
+	}
+	select {
+	case <-ctx.Done():
+	case t.built <- b:
+	}
+}
+
+// build builds the table of an object, closes its file and hands on what came of it.
+func (t *tables) build(ctx context.Context, o opened) {
+	b := &built{object: o.object}
+	b.err = t.read(ctx, o.file, b)
+	o.file.Close()
+	t.hand(ctx, b)
+}
+
+// read fills in a table from a file.
+func (t *tables) read(ctx context.Context, file *image, b *built) error {
 	start := time.Now()
 	elf, err := objfile.Open(until{ctx, file}, file.size)
 	if err != nil {

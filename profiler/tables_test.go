@@ -235,7 +235,32 @@ func TestTablesDroppedObject(t *testing.T) {
 	}
 }
 
-// endless is a file that closes the builder when it is read.
+// TestTablesSmallBesideLarge has a small file behind two large ones, the first of which takes
+// until the small one's table is there.
+func TestTablesSmallBesideLarge(t *testing.T) {
+	tt := newTablesTest(t, 1<<20)
+	content := readFile(t, libc)
+	first, second, small := tt.add(content), tt.add(content), tt.add(content)
+	enough, closed := make(chan struct{}), 0
+	for _, o := range []*sample.Object{first, second} {
+		tt.files[o].size = smallFile + 1
+		tt.files[o].ReaderAt = endless{tt.files[o].ReaderAt, func() { <-enough }}
+		tt.files[o].Closer = closer(func() error { closed++; return nil })
+	}
+	tt.start(t.Context())
+	tt.want(first)
+	tt.want(second)
+	tt.build(small)
+	tt.expect(small, bpf.SegmentReady, "placed")
+	tt.cancel()
+	close(enough)
+	tt.close()
+	if closed != 2 {
+		t.Errorf("%d of 2 large files are closed", closed)
+	}
+}
+
+// endless is a file of which each read calls a function first.
 type endless struct {
 	io.ReaderAt
 	read func()
@@ -257,7 +282,7 @@ func TestTablesClose(t *testing.T) {
 		tt.files[o].ReaderAt = endless{tt.files[o].ReaderAt, func() { reads++; cancel() }}
 		tt.start(ctx)
 		tt.want(o)
-		tt.builder.Wait()
+		tt.builders.Wait()
 		if reads != 1 {
 			t.Errorf("%d reads", reads)
 		}
@@ -422,9 +447,9 @@ func BenchmarkBuildMemory(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		open := func(*sample.Object) (*image, error) { return &image{file, io.NopCloser(nil), info.Size()}, nil }
+		img := &image{file, io.NopCloser(nil), info.Size()}
 		s, _ := newTestShelf(1<<10, 8, 8)
-		tt := newTables(s, open, slog.New(slog.DiscardHandler), s.stats)
+		tt := newTables(s, nil, slog.New(slog.DiscardHandler), s.stats)
 		b.Run(filepath.Base(path), func(b *testing.B) {
 			resident := statusKiB(b, "VmRSS")
 			// Forgets the peak so far, see proc_pid_clear_refs(5).
@@ -433,7 +458,7 @@ func BenchmarkBuildMemory(b *testing.B) {
 			}
 			made := new(built)
 			for b.Loop() {
-				if err := tt.build(b.Context(), made); err != nil {
+				if err := tt.read(b.Context(), img, made); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -30,7 +30,8 @@ const (
 	pprof      = "github.com/google/pprof"
 	demangle   = "github.com/ianlancetaylor/demangle"
 	metrics    = "github.com/prometheus/client_golang"
-	prometheus = "github.com/prometheus/prometheus" // label matchers
+	prometheus = "github.com/prometheus/prometheus" // label matchers, relabelling
+	common     = "github.com/prometheus/common"     // names of labels
 	machine    = "golang.org/x/arch"
 	sync       = "golang.org/x/sync"
 	sys        = "golang.org/x/sys"
@@ -68,7 +69,7 @@ func plan() []room {
 				"profiler/threadcontext", "profiler/tlscode"),
 			modules: list(bpfLoader, compress, metrics, sync, sys), never: network,
 		},
-		{name: "attribute", rooms: list("sample", "internal/procfs"), modules: list(metrics, prometheus, sync, sys)},
+		{name: "attribute", rooms: list("sample", "internal/procfs"), modules: list(metrics, prometheus, common, sync, sys)},
 		{name: "symbolize", rooms: list("sample", "internal/objfile"), modules: list(demangle, metrics, sync), never: network},
 		{name: "window", rooms: list("sample"), modules: list(compress, pprof, metrics), never: network},
 		{name: "uploader", rooms: list("sample"), modules: list(compress, metrics, sync, sys)},

@@ -16,7 +16,12 @@ import (
 // process is what is known of one process at the time the table stands at.
 type process struct {
 	executable string
-	regions    regions
+	// path is that of the executable as the process sees it, empty if unknown.
+	path string
+	// began is when the program began as far as is known: at the fork or exec, or
+	// when it was first read from /proc.
+	began   uint64
+	regions regions
 	// shared says that a child or parent has the same regions: they must not be
 	// changed in place.
 	shared bool
@@ -88,11 +93,11 @@ func (p *processes) scan() error {
 // gone. One that can be read in part is kept in part.
 func (p *processes) read(thread uint32) *process {
 	now := p.now()
-	executable, err := p.proc.Executable(thread)
+	file, err := p.proc.ExecutablePath(thread)
 	if err != nil {
 		return nil
 	}
-	fresh := &process{since: now, asked: now, named: true, executable: executable}
+	fresh := &process{since: now, began: now, asked: now, named: true, executable: procfs.ExecutableName(file), path: file}
 	var read regions
 	err = p.proc.ExecutableMaps(thread, func(m procfs.Mapping) bool {
 		read = append(read, p.objects.fromProc(m))
@@ -122,9 +127,9 @@ func (p *processes) apply(e event) {
 	case eventFork:
 		p.fork(e)
 	case eventExec:
-		fresh := new(process)
+		fresh := &process{began: e.time}
 		if known != nil {
-			fresh.executable, fresh.parent = known.executable, known.parent
+			fresh.executable, fresh.path, fresh.parent = known.executable, known.path, known.parent
 		}
 		p.byPID[e.pid] = fresh
 		p.ended = append(p.ended, e.pid)
@@ -149,7 +154,7 @@ func (p *processes) fork(e event) {
 	}
 	parent.shared = true
 	p.byPID[e.pid] = &process{
-		executable: parent.executable, regions: parent.regions, shared: true,
+		executable: parent.executable, path: parent.path, began: e.time, regions: parent.regions, shared: true,
 		parent: e.parent, named: parent.named, stale: parent.stale,
 	}
 }
@@ -157,7 +162,7 @@ func (p *processes) fork(e event) {
 func (p *processes) mapped(proc *process, record mapRecord) {
 	r := p.objects.fromRecord(record)
 	if !proc.named && r.object.Kind == sample.File {
-		proc.executable, proc.named = path.Base(record.path), true
+		proc.executable, proc.path, proc.named = path.Base(record.path), record.path, true
 	}
 	if proc.shared {
 		proc.regions, proc.shared = slices.Clone(proc.regions), false
@@ -216,6 +221,9 @@ func (p *processes) lookup(raw *sample.Raw) *process {
 func (p *processes) refresh(proc *process, thread uint32) {
 	if fresh := p.read(thread); fresh != nil {
 		fresh.parent, fresh.exited = proc.parent, proc.exited
+		if !proc.stale {
+			fresh.began = proc.began // else it may be another one by now
+		}
 		*proc = *fresh // not listed
 	}
 }
@@ -259,7 +267,7 @@ func (p *processes) locate(raw *sample.Raw, proc *process, hold func(r *region, 
 		return s
 	}
 	if proc != nil {
-		s.Process.Executable = proc.executable
+		s.Process.Executable, s.Process.Path, s.Process.Began = proc.executable, proc.path, proc.began
 	}
 	for i, address := range raw.User {
 		address = callSite(i, address)

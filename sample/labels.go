@@ -23,11 +23,14 @@ const (
 )
 
 // Labels are what a window groups by. It is comparable; an empty field means
-// that the label is absent. The host's name is not here: it is the same for
-// all samples of an agent and is added when a window is encoded.
+// that the label is absent. The host's name is not here unless More has one: else it
+// is the same for all samples of an agent and is added when a window is encoded.
 type Labels struct {
 	Executable, PID, Thread, Container string
 	Handler
+	// More has labels of other names, as relabelling rules make them. An empty
+	// host_name says that there shall be none.
+	More Set
 }
 
 // Handler is the request a sample served, and how sure that is.
@@ -78,7 +81,17 @@ const (
 	SourceDeferred  Source = "deferred"  // who answered, known afterwards
 )
 
-// Each calls f for every label that is present, ordered by name.
+// OfSample reports whether a label may differ between samples of one process, so
+// that nothing decided once for the process can depend on it.
+func OfSample(name string) bool {
+	switch name {
+	case LabelThread, LabelAttribution, LabelSource, LabelHTTPMethod, LabelHTTPRoute, LabelURLTemplate, LabelRPCMethod, LabelRPCSystem:
+		return true
+	}
+	return false
+}
+
+// Each calls f for every label that is present; those of More come last.
 func (l Labels) Each(f func(name, value string)) {
 	for _, p := range [...][2]string{
 		{LabelContainer, l.Container},
@@ -97,6 +110,12 @@ func (l Labels) Each(f func(name, value string)) {
 			f(p[0], p[1])
 		}
 	}
+	l.More.Each(func(name, value string) bool {
+		if value != "" {
+			f(name, value)
+		}
+		return true
+	})
 }
 
 // Get is the value of a label, "" if it is absent.

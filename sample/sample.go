@@ -170,6 +170,12 @@ type Process struct {
 	// Executable is the base name of /proc/PID/exe; empty for kernel threads
 	// and where it could not be learned.
 	Executable string
+	// Path is that of the executable as the process sees it; empty as above.
+	Path string
+	// Began tells the process from others that have or had its PID, and from what it
+	// was before it executed this program: CLOCK_MONOTONIC in nanoseconds, when
+	// it was forked, executed the program, or was first seen. 0 if unknown.
+	Began uint64
 }
 
 // Sample is one tick located: its stack no longer depends on the process.

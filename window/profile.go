@@ -167,7 +167,9 @@ func (p *encoder) sample(locations []uint64, labels sample.Labels, host string, 
 		p.inner = p.inner[:0].number(1, p.text(name)).number(2, p.text(value))
 		m = m.bytes(3, p.inner)
 	}
-	label(sample.LabelHost, host)
+	if _, other := labels.More.Get(sample.LabelHost); !other {
+		label(sample.LabelHost, host)
+	}
 	labels.Each(label)
 	p.message = m
 	p.write(2, m)

@@ -37,6 +37,9 @@ const (
 	// spareLines is how many more lines there may be that have no label but the
 	// executable, and then again that have none.
 	spareLines = 5_000
+	// maxMoreBytes bounds the labels that rules made, of all distinct sets of
+	// labels together.
+	maxMoreBytes = 4 << 20
 )
 
 // Collector groups samples into windows. Safe for concurrent use.
@@ -55,8 +58,8 @@ type Window struct {
 	lines     map[string]*int64
 	locations numbered[sample.Location]
 	labels    numbered[sample.Labels]
-	// frames is the length of all stacks in lines.
-	frames        int
+	// frames is the length of all stacks in lines, more that of Labels.More in labels.
+	frames, more  int
 	total, folded int64
 }
 
@@ -178,7 +181,8 @@ func (w *Window) hasRoom(frames int) bool {
 // count adds n to the line of a stack, given by its key, and labels. It is
 // false if there is no such line, and no room for it among that many lines.
 func (w *Window) count(stack []byte, labels sample.Labels, n int64, lines int) bool {
-	if id, known := w.labels[labels]; known {
+	id, known := w.labels[labels]
+	if known {
 		key := binary.BigEndian.AppendUint32(stack, id)
 		if count := w.lines[string(key)]; count != nil {
 			*count += n
@@ -186,11 +190,14 @@ func (w *Window) count(stack []byte, labels sample.Labels, n int64, lines int) b
 		}
 	}
 	frames := len(stack) / idBytes
-	if len(w.lines) >= lines || !w.hasRoom(frames) {
+	if len(w.lines) >= lines || !w.hasRoom(frames) || !known && w.more+len(labels.More) > maxMoreBytes {
 		return false
 	}
 	w.frames += frames
-	id, _ := w.labels.add(labels)
+	if !known {
+		id, _ = w.labels.add(labels)
+		w.more += len(labels.More)
+	}
 	first := n // n itself would be allocated for every sample
 	w.lines[string(binary.BigEndian.AppendUint32(stack, id))] = &first
 	return true

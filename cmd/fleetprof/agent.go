@@ -42,23 +42,25 @@ const mostExemplars = 100
 // Validate is called by the flag parser.
 func (c *continuous) Validate() error {
 	if c.Window < time.Second || c.Window > 10*time.Minute {
-		return errors.New("--window must be between 1s and 10m")
+		return badFlag("window", "must be between 1s and 10m")
 	}
 	if c.Exemplars < 0 || c.Exemplars > mostExemplars {
-		return fmt.Errorf("--trace-exemplars must be between 0 and %d", mostExemplars)
+		return badFlag("trace-exemplars", "must be between 0 and %d", mostExemplars)
 	}
 	if c.Exemplars > 0 && !c.Requests {
-		return errors.New("--trace-exemplars needs --requests")
+		return badFlag("trace-exemplars", "needs --requests")
 	}
 	return c.validate(c.Frequency)
 }
 
 func (s *sampling) validate(frequency int) error {
 	if s.Memory < minBudget || s.Memory > maxBudget {
-		return errors.New("--memory-budget must be between 64MiB and 16GiB")
+		return badFlag("memory-budget", "must be between 64MiB and 16GiB")
 	}
-	_, err := profiler.Period(profiler.CPUClock, frequency)
-	return err
+	if _, err := profiler.Period(profiler.CPUClock, frequency); err != nil {
+		return badFlag("frequency", "is wrong: %w", err)
+	}
+	return nil
 }
 
 // agentCommand is `fleetprof agent`.
@@ -66,6 +68,21 @@ type agentCommand struct {
 	continuous
 	Store  []string `help:"Where profiles go: http(s)://HOST:7171, a fleetprof server, or dir:PATH. Repeatable." required:"" placeholder:"URL"`
 	Listen string   `help:"Address of /metrics and /healthz; empty for none." default:"127.0.0.1:7172" placeholder:"ADDRESS"`
+}
+
+// Validate is called by the flag parser.
+func (c *agentCommand) Validate() error {
+	for _, url := range c.Store {
+		if _, err := destination(url); err != nil {
+			return badFlag("store", "is wrong: %w", err)
+		}
+	}
+	if c.Listen != "" {
+		if err := checkAddress(c.Listen); err != nil {
+			return err
+		}
+	}
+	return c.continuous.Validate()
 }
 
 // Run samples until ctx ends.
@@ -80,7 +97,7 @@ func (c *agentCommand) Run(ctx context.Context, con *console) error {
 	}
 	splitBudget(int64(c.Memory)).hold()
 	registry := newRegistry()
-	a, err := newAgent(c.continuous, destinations, registry, con.log)
+	a, err := newAgent(c.continuous, destinations, registry, con)
 	if err != nil {
 		return err
 	}
@@ -100,19 +117,20 @@ func (c *agentCommand) Run(ctx context.Context, con *console) error {
 type agent struct {
 	*pipeline
 	upload *uploader.Uploader
+	reload *reloader
 	every  time.Duration
 	log    *slog.Logger
 	failed prometheus.Counter
 }
 
-func newAgent(c continuous, to []uploader.Destination, reg prometheus.Registerer, log *slog.Logger) (*agent, error) {
+func newAgent(c continuous, to []uploader.Destination, reg prometheus.Registerer, con *console) (*agent, error) {
 	upload, err := uploader.New(uploader.Options{
-		Destinations: to, QueueBytes: int(c.Queue), FlushTimeout: flushTime, Logger: log, Registerer: reg,
+		Destinations: to, QueueBytes: int(c.Queue), FlushTimeout: flushTime, Logger: con.log, Registerer: reg,
 	})
 	if err != nil {
 		return nil, err
 	}
-	p, err := newPipeline(c.sampling, c.Frequency, c.Exemplars, nil, reg, log)
+	p, err := newPipeline(c.sampling, c.Frequency, c.Exemplars, nil, reg, con.log)
 	if err != nil {
 		return nil, err
 	}
@@ -121,7 +139,8 @@ func newAgent(c continuous, to []uploader.Destination, reg prometheus.Registerer
 		Help: "Windows that could not be encoded; their samples are lost.",
 	})
 	reg.MustRegister(failed)
-	return &agent{pipeline: p, upload: upload, every: c.Window, log: log, failed: failed}, nil
+	reload := newReloader(con.invocation, p.use, reg, con.log)
+	return &agent{pipeline: p, upload: upload, reload: reload, every: c.Window, log: con.log, failed: failed}, nil
 }
 
 // After the end everything must be over within two seconds: the sampler takes
@@ -139,6 +158,7 @@ func (a *agent) Run(ctx context.Context) error {
 	defer stop()
 	naming, stopNaming := afterwards(ctx, encodeTime)
 	defer stopNaming()
+	go a.reload.Run(ctx)
 	go func() { sampled <- a.profiler.Run(ctx) }()
 	go func() { sent <- a.upload.Run(uploading) }()
 	tick := time.NewTicker(a.every)
@@ -196,5 +216,5 @@ func destination(url string) (uploader.Destination, error) {
 	case "dir":
 		return dir.New(path)
 	}
-	return nil, fmt.Errorf("--store %s: unknown kind of store: use http(s)://HOST:7171 or dir:PATH", url)
+	return nil, fmt.Errorf("%s: unknown kind of store: use http(s)://HOST:7171 or dir:PATH", url)
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/fleetprof/fleetprof/attribute/container"
+	"github.com/fleetprof/fleetprof/attribute/relabel"
 	"github.com/fleetprof/fleetprof/bpf"
 	"github.com/fleetprof/fleetprof/internal/procfs"
 	"github.com/fleetprof/fleetprof/profiler"
@@ -24,15 +25,17 @@ import (
 )
 
 // pipeline is the way of a sample on its host, in the order it travels:
-// profiler → container → requests → window → symbolize → pprof.
+// profiler → container → relabel → requests → window → symbolize → pprof.
 type pipeline struct {
 	profiler   *profiler.Profiler
 	containers *container.Resolver // nil where containers cannot be told apart
-	requests   *requests           // nil if nobody asks for them
+	relabel    *relabel.Relabeler
+	requests   *requests // nil if nobody asks for them
 	collector  *window.Collector
 	symbolizer *symbolize.Symbolizer
 	encoding   window.Encoding
-	keep       func(sample.Labels) bool
+	keep       func(pid uint32, l sample.Labels) bool
+	dropped    prometheus.Counter
 	folded     prometheus.Counter
 }
 
@@ -43,7 +46,7 @@ const cgroupsRemembered = 16384
 // newPipeline builds the pipeline; nothing is sampled before profiler.Run.
 // exemplars is how many requests of each handler and window are kept with their trace
 // ids. keep says which samples to collect; nil is all.
-func newPipeline(s sampling, frequency, exemplars int, keep func(sample.Labels) bool, reg prometheus.Registerer, log *slog.Logger) (*pipeline, error) {
+func newPipeline(s sampling, frequency, exemplars int, keep func(uint32, sample.Labels) bool, reg prometheus.Registerer, log *slog.Logger) (*pipeline, error) {
 	proc := procfs.New("/proc")
 	host, err := s.host()
 	if err != nil {
@@ -65,6 +68,7 @@ func newPipeline(s sampling, frequency, exemplars int, keep func(sample.Labels) 
 			FS: proc, Hierarchy: hierarchy, CacheSize: cgroupsRemembered, Logger: log, Registerer: reg,
 		})
 	}
+	p.newRelabeler(host, reg)
 	memory := splitBudget(int64(s.Memory))
 	options := profiler.Options{
 		Frequency:       frequency,
@@ -115,24 +119,29 @@ func (p *pipeline) Sample(s *sample.Sample) {
 	labels := sample.Labels{
 		Executable: s.Process.Executable,
 		PID:        strconv.FormatUint(uint64(s.Process.PID), 10),
-		Thread:     s.Thread,
 	}
 	if p.containers != nil {
 		labels.Container = p.containers.ContainerID(s.CgroupID, s.Process.PID)
 	}
-	if p.requests == nil {
-		p.add(s.Stack, labels)
+	labels, keep := p.relabelled(s, labels)
+	if !keep {
+		p.dropped.Inc()
 		return
 	}
-	stack := s.Stack
+	labels.Thread = s.Thread
+	pid, stack := s.Process.PID, s.Stack
+	if p.requests == nil {
+		p.add(pid, stack, labels)
+		return
+	}
 	p.requests.engine.Sample(s, func(h sample.Handler) {
 		labels.Handler = h
-		p.add(stack, labels)
+		p.add(pid, stack, labels)
 	})
 }
 
-func (p *pipeline) add(stack sample.Stack, labels sample.Labels) {
-	if p.keep == nil || p.keep(labels) {
+func (p *pipeline) add(pid uint32, stack sample.Stack, labels sample.Labels) {
+	if p.keep == nil || p.keep(pid, labels) {
 		p.collector.Add(stack, labels, 1)
 	}
 }

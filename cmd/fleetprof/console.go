@@ -14,6 +14,8 @@ import (
 type console struct {
 	out, err io.Writer
 	log      *slog.Logger
+	// invocation is the command line as it was read at the start.
+	invocation *invocation
 }
 
 // logOptions are the flags of logging.

@@ -11,27 +11,10 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
-
-	"github.com/alecthomas/kong"
 )
 
 // version is set by the linker: -X main.version=…
 var version = "development"
-
-// cli is every flag of every command. Each flag can also be given as an
-// environment variable FLEETPROF_… and as a key of the --config file.
-type cli struct {
-	Config  kong.ConfigFlag  `help:"YAML file with the flags' names as keys." placeholder:"FILE"`
-	Log     logOptions       `embed:"" prefix:"log-"`
-	Version kong.VersionFlag `help:"Print the version and exit." env:"-"`
-
-	Run    runCommand    `cmd:"" help:"Agent, store and page in one process: the first run."`
-	Agent  agentCommand  `cmd:"" help:"The daemon: sample this host and upload to one or more stores."`
-	Server serverCommand `cmd:"" help:"The central store and page for many agents."`
-	Record recordCommand `cmd:"" help:"Sample this host once and write a pprof file."`
-	Query  queryCommand  `cmd:"" help:"Ask a store: top functions, folded stacks, or a pprof file."`
-	Doctor doctorCommand `cmd:"" help:"Say what this host supports, what is degraded and why."`
-}
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -43,23 +26,8 @@ func main() {
 
 // run is main without the process: it returns the exit status.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) (code int) {
-	var c cli
 	code = -1
-	parser, err := kong.New(&c,
-		kong.Name("fleetprof"),
-		kong.Description("Fleet-wide continuous profiler: flame graphs of every process on every host."),
-		kong.DefaultEnvars("FLEETPROF"),
-		kong.Configuration(loadConfig),
-		kong.Vars{"version": version},
-		kong.Writers(stdout, stderr),
-		kong.Exit(func(status int) { code = status }),
-		kong.ValueFormatter(helpWithDefault),
-		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 100}),
-	)
-	if err != nil {
-		panic(err) // a mistake in the struct tags above
-	}
-	command, err := parser.Parse(args)
+	i, err := readCommandLine(args, stdout, stderr, func(status int) { code = status })
 	if code >= 0 { // --help or --version has been served
 		return code
 	}
@@ -67,21 +35,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (code int
 		fmt.Fprintf(stderr, "fleetprof: %v\nSee fleetprof --help.\n", err)
 		return 2
 	}
-	console := &console{out: stdout, err: stderr, log: c.Log.logger(stderr)}
-	command.BindTo(ctx, (*context.Context)(nil))
-	if err := command.Run(console); err != nil {
+	console := &console{out: stdout, err: stderr, log: i.cli.Log.logger(stderr), invocation: i}
+	i.context.BindTo(ctx, (*context.Context)(nil))
+	if err := i.context.Run(console); err != nil {
 		fmt.Fprintf(stderr, "fleetprof: %v\n", err)
 		return 1
 	}
 	return 0
-}
-
-// helpWithDefault is the help of a flag with its default and the name of its
-// environment variable.
-func helpWithDefault(v *kong.Value) string {
-	shown := *v
-	if v.Default != "" {
-		shown.Help += " Default: " + v.Default + "."
-	}
-	return kong.DefaultHelpValueFormatter(&shown)
 }

@@ -57,6 +57,14 @@ func serveMetrics(address string, registry *prometheus.Registry, healthy func() 
 	return server.Close, nil
 }
 
+// checkAddress refuses a --listen that can be no address.
+func checkAddress(address string) error {
+	if _, _, err := net.SplitHostPort(address); err != nil {
+		return badFlag("listen", "must be an address such as 127.0.0.1:7171: %w", err)
+	}
+	return nil
+}
+
 // listen opens a TCP port.
 func listen(address string) (net.Listener, error) {
 	ln, err := net.Listen("tcp", address)

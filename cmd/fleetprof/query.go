@@ -35,10 +35,10 @@ type queryCommand struct {
 // Validate is called by the flag parser.
 func (c *queryCommand) Validate() error {
 	if c.Lines < 1 {
-		return errors.New("--lines must be at least 1")
+		return badFlag("lines", "must be at least 1")
 	}
 	if c.By != "" && slices.Contains(strings.Split(c.By, ","), "") {
-		return fmt.Errorf("--by %s: want names of labels with commas between", c.By)
+		return badFlag("by", "must be names of labels with commas between, not %q", c.By)
 	}
 	return nil
 }

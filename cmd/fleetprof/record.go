@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strconv"
 	"time"
 
 	"github.com/fleetprof/fleetprof/sample"
@@ -28,7 +27,10 @@ type recordCommand struct {
 // Validate is called by the flag parser.
 func (c *recordCommand) Validate() error {
 	if c.Duration <= 0 || c.Duration > time.Hour {
-		return errors.New("--duration must be more than 0 and at most 1h")
+		return badFlag("duration", "must be more than 0 and at most 1h")
+	}
+	if _, err := query.ParseSelector(c.Match); err != nil {
+		return badFlag("match", "is wrong: %w", err)
 	}
 	return c.validate(c.Frequency)
 }
@@ -44,6 +46,7 @@ func (c *recordCommand) Run(ctx context.Context, con *console) error {
 		return err
 	}
 	defer p.Close()
+	p.relabel.Use(con.invocation.rules())
 	sampling, cancel := context.WithTimeout(ctx, c.Duration)
 	defer cancel()
 	if isTerminal(con.err) {
@@ -66,17 +69,16 @@ func (c *recordCommand) Run(ctx context.Context, con *console) error {
 }
 
 // filter says which samples to keep; nil is all.
-func (c *recordCommand) filter() (func(sample.Labels) bool, error) {
+func (c *recordCommand) filter() (func(pid uint32, l sample.Labels) bool, error) {
 	selector, err := query.ParseSelector(c.Match)
 	if err != nil {
-		return nil, fmt.Errorf("--match: %w", err)
+		return nil, err
 	}
 	if c.Match == "" && c.PID == 0 {
 		return nil, nil
 	}
-	pid := strconv.FormatUint(uint64(c.PID), 10)
-	return func(l sample.Labels) bool {
-		return (c.PID == 0 || l.PID == pid) && selector.Matches(l.Get)
+	return func(pid uint32, l sample.Labels) bool {
+		return (c.PID == 0 || pid == c.PID) && selector.Matches(l.Get)
 	}, nil
 }
 

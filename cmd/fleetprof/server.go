@@ -29,12 +29,12 @@ type serving struct {
 // Validate is called by the flag parser.
 func (s *serving) Validate() error {
 	if s.Retention < time.Minute {
-		return errors.New("--retention must be at least 1m")
+		return badFlag("retention", "must be at least 1m")
 	}
 	if s.MaxBytes < 1<<20 {
-		return errors.New("--max-bytes must be at least 1MiB")
+		return badFlag("max-bytes", "must be at least 1MiB")
 	}
-	return nil
+	return checkAddress(s.Listen)
 }
 
 // serverCommand is `fleetprof server`.

@@ -106,12 +106,18 @@ func (f FS) Comm(pid uint32) (string, error) {
 	return strings.TrimSuffix(string(text), "\n"), nil
 }
 
-// Executable gives the base name of the program the process runs, without the
-// mark of a deleted file. A process without a program (kernel thread, zombie)
-// has the name "" and no error. A program run from memfd_create(2) gives
-// "memfd:" and the name given there. To see what another user's process
-// executes takes the right to trace it, see proc_pid_exe(5).
+// Executable gives the base name of the program the process runs, see
+// [FS.ExecutablePath] and [ExecutableName].
 func (f FS) Executable(pid uint32) (string, error) {
+	path, err := f.ExecutablePath(pid)
+	return ExecutableName(path), err
+}
+
+// ExecutablePath gives the path of the program the process runs, as it lies in the
+// root of the process, without the mark of a deleted file. A process without a program
+// (kernel thread, zombie) has the path "" and no error. To see what another user's
+// process executes takes the right to trace it, see proc_pid_exe(5).
+func (f FS) ExecutablePath(pid uint32) (string, error) {
 	target, err := os.Readlink(f.Path(pid, "exe"))
 	if errors.Is(err, fs.ErrNotExist) && unix.Access(f.Path(pid), unix.F_OK) == nil {
 		return "", nil
@@ -119,9 +125,14 @@ func (f FS) Executable(pid uint32) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("read executable of process %d: %w", pid, gone(err))
 	}
-	target = strings.TrimSuffix(target, deletedSuffix)
-	if strings.HasPrefix(target, memfdPrefix) {
-		return target[1:], nil
+	return strings.TrimSuffix(target, deletedSuffix), nil
+}
+
+// ExecutableName is the base name of a program. One run from memfd_create(2) gives
+// "memfd:" and the name given there.
+func ExecutableName(path string) string {
+	if strings.HasPrefix(path, memfdPrefix) {
+		return path[1:]
 	}
-	return target[strings.LastIndexByte(target, '/')+1:], nil
+	return path[strings.LastIndexByte(path, '/')+1:]
 }

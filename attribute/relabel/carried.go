@@ -15,9 +15,9 @@ import (
 // profile only as a whole, and refuses one with 256 labels at a sample.
 const (
 	maxLabels = 64
-	// MaxValueBytes bounds each value. One that is longer is left out, not cut: half
+	// maxValueBytes bounds each value. One that is longer is left out, not cut: half
 	// a name is another name.
-	MaxValueBytes = 1024
+	maxValueBytes = 1024
 	// maxBytes bounds all names and values together.
 	maxBytes = 4096
 )
@@ -37,7 +37,7 @@ func (r *Relabeler) carried(all labels.Labels) (l sample.Labels) {
 		case sample.OfSample(name), !model.LegacyValidation.IsValidLabelName(name):
 			r.metrics.invalid.Inc()
 			return
-		case len(value) > MaxValueBytes, bytes+len(name)+len(value) > maxBytes, len(more) >= maxLabels:
+		case len(value) > maxValueBytes, bytes+len(name)+len(value) > maxBytes, len(more) >= maxLabels:
 			r.metrics.tooLong.Inc()
 			return
 		}

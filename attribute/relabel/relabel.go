@@ -12,7 +12,7 @@
 // neither see nor make: they are asked once for a process, not for a sample.
 //
 // What bites: values come from the processes themselves (names of files, of cgroups),
-// so what they may add is bounded, see [MaxValueBytes].
+// so what they may add is bounded, see maxValueBytes.
 package relabel
 
 import (
@@ -30,10 +30,10 @@ import (
 // The labels that are for rules only.
 const (
 	metaPrefix = "__meta_"
-	// MetaPath is the path of the executable as the process sees it.
-	MetaPath = "__meta_process_executable_path"
-	// MetaCgroup is the path of the process's cgroup, from the root of its hierarchy.
-	MetaCgroup = "__meta_process_cgroup"
+	// metaPath is the path of the executable as the process sees it.
+	metaPath = "__meta_process_executable_path"
+	// metaCgroup is the path of the process's cgroup, from the root of its hierarchy.
+	metaCgroup = "__meta_process_cgroup"
 )
 
 // Options are what a Relabeler needs; all fields must be set.
@@ -152,8 +152,8 @@ func (r *Relabeler) ask(p Process) Decision {
 	}
 	set(sample.LabelHost, r.host)
 	p.Labels.Each(set)
-	builder.Set(MetaPath, p.Path)
-	builder.Set(MetaCgroup, r.cgroup(p.CgroupID, p.PID))
+	builder.Set(metaPath, p.Path)
+	builder.Set(metaCgroup, r.cgroup(p.CgroupID, p.PID))
 	if !prom.ProcessBuilder(builder, r.rules.configs...) {
 		r.metrics.drop.Inc()
 		return Decision{}

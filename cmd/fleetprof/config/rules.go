@@ -69,14 +69,12 @@ func fields() []string {
 	}
 }
 
-// ruleText reads a text; nothing is the empty text, as it is to Prometheus.
+// ruleText reads a text. Nothing is none: YAML libraries take it for the empty text, or
+// for the default.
 func (f *File) ruleText(entry *ast.MappingValueNode) (*string, error) {
-	if _, nothing := entry.Value.(*ast.NullNode); nothing {
-		return new(string), nil
-	}
 	s, ok := text(entry.Value)
 	if !ok {
-		return nil, f.of(entry, "must be a text, not %s", kind(entry.Value))
+		return nil, f.of(entry, `must be a text such as "", not %s`, kind(entry.Value))
 	}
 	return &s, nil
 }

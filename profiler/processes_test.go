@@ -135,6 +135,31 @@ func TestReplayMeetsTheProgramOfTheMoment(t *testing.T) {
 	}
 }
 
+// A process is told from its parent, from what it was before it executed a program, and
+// from others of its number; and its program by the whole path.
+func TestSamplesSayWhenTheirProcessBegan(t *testing.T) {
+	p, got := newReplay(t)
+	p.events = []event{
+		{kind: eventExec, time: 10, pid: 1}, mapped(11, 1, "/bin/first"),
+		{kind: eventFork, time: 20, pid: 2, parent: 1},
+		{kind: eventExec, time: 30, pid: 2}, mapped(31, 2, "/srv/second"),
+		{kind: eventExit, time: 40, pid: 2},
+		{kind: eventFork, time: 50, pid: 2, parent: 1},
+	}
+	p.ticks = []tick{tickAt(12, 1), tickAt(25, 2), tickAt(32, 2), tickAt(55, 2)}
+	p.replay(100)
+	type seen struct {
+		began uint64
+		path  string
+	}
+	want := []seen{{10, "/bin/first"}, {20, "/bin/first"}, {30, "/srv/second"}, {50, "/bin/first"}}
+	for i, s := range got.samples {
+		if is := (seen{s.Process.Began, s.Process.Path}); is != want[i] {
+			t.Errorf("sample %d: %v, want %v", i, is, want[i])
+		}
+	}
+}
+
 func TestUnknownProcessIsNotThrownAway(t *testing.T) {
 	p, got := newReplay(t)
 	p.ticks = []tick{tickAt(5, 77)}

@@ -130,12 +130,12 @@ func copyFile(t *testing.T, from, to string) {
 }
 
 func TestExecutable(t *testing.T) {
-	tests := []struct{ link, want string }{
-		{"/usr/bin/cat", "cat"},
-		{"/usr/bin/cat (deleted)", "cat"},
-		{"/memfd:runc_cloned:/proc/self/exe (deleted)", "memfd:runc_cloned:/proc/self/exe"},
-		{"/a/b c (deleted) (deleted)", "b c (deleted)"},
-		{"/", ""},
+	tests := []struct{ link, path, want string }{
+		{"/usr/bin/cat", "/usr/bin/cat", "cat"},
+		{"/usr/bin/cat (deleted)", "/usr/bin/cat", "cat"},
+		{"/memfd:runc_cloned:/proc/self/exe (deleted)", "/memfd:runc_cloned:/proc/self/exe", "memfd:runc_cloned:/proc/self/exe"},
+		{"/a/b c (deleted) (deleted)", "/a/b c (deleted)", "b c (deleted)"},
+		{"/", "/", ""},
 	}
 	for _, tt := range tests {
 		root := t.TempDir()
@@ -147,6 +147,9 @@ func TestExecutable(t *testing.T) {
 		}
 		if got, err := New(root).Executable(7); err != nil || got != tt.want {
 			t.Errorf("Executable of %q = %q, %v, want %q", tt.link, got, err, tt.want)
+		}
+		if got, err := New(root).ExecutablePath(7); err != nil || got != tt.path {
+			t.Errorf("ExecutablePath of %q = %q, %v, want %q", tt.link, got, err, tt.path)
 		}
 	}
 }

@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package window
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/fleetprof/fleetprof/sample"
+)
+
+// Labels that rules made stand beside the others; rules may give another host, or none.
+func TestLabelsOfRules(t *testing.T) {
+	for _, tt := range []struct{ more, want map[string]string }{
+		{map[string]string{"team": "shop"}, map[string]string{"host_name": "host-1", "team": "shop"}},
+		{map[string]string{"host_name": "other"}, map[string]string{"host_name": "other"}},
+		{map[string]string{"host_name": ""}, map[string]string{}},
+	} {
+		c := NewCollector(start)
+		c.Add(nil, sample.Labels{Executable: "program", More: sample.NewSet(tt.more)}, 1)
+		tt.want["process_executable_name"] = "program"
+		got := make(map[string]string)
+		for name, values := range encode(t, c, book{}).Sample[0].Label {
+			got[name] = strings.Join(values, " and ")
+		}
+		if fmt.Sprint(got) != fmt.Sprint(tt.want) {
+			t.Errorf("got %v, want %v", got, tt.want)
+		}
+	}
+}
+
+// They are bounded in all, and no sample is lost for it.
+func TestLabelsOfRulesAreBounded(t *testing.T) {
+	c := NewCollector(start)
+	value := strings.Repeat("x", 4096)
+	more := func(i int) sample.Labels {
+		return sample.Labels{Executable: "program", More: sample.NewSet(map[string]string{"label": fmt.Sprint(i, value)})}
+	}
+	const fit, samples = maxMoreBytes / 4200, 3 * maxMoreBytes / 4096
+	for i := range samples {
+		c.Add(nil, more(i), 1)
+	}
+	known := sample.Stack{{Object: program, Offset: 1}}
+	c.Add(known, more(0), 1) // the set is there already
+	w := c.Cut(start)
+	if w.more > maxMoreBytes || len(w.labels) < fit {
+		t.Errorf("%d bytes in %d sets", w.more, len(w.labels))
+	}
+	if w.Samples() != samples+1 || w.Folded() != int64(samples-(len(w.labels)-1)) {
+		t.Errorf("%d samples, %d folded, %d sets", w.Samples(), w.Folded(), len(w.labels))
+	}
+}

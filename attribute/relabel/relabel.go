@@ -44,7 +44,7 @@ type Options struct {
 	// in it.
 	Cgroup     func(id uint64, pid uint32) string
 	Registerer prometheus.Registerer
-	// CacheSize bounds how many decisions are remembered, at some 600 bytes each, and
+	// CacheSize bounds how many decisions are remembered, at some 1,100 bytes each, and
 	// what the rules make.
 	CacheSize int
 }

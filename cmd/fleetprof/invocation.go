@@ -16,7 +16,7 @@ import (
 // cli is every flag of every command. Each flag can also be given as an
 // environment variable FLEETPROF_… and as a key of the --config file.
 type cli struct {
-	Config  configFlag       `help:"YAML file with the flags' names as keys." placeholder:"FILE"`
+	Config  configFlag       `help:"YAML file with the flags' names as keys, and relabelling rules." placeholder:"FILE"`
 	Log     logOptions       `embed:"" prefix:"log-"`
 	Version kong.VersionFlag `help:"Print the version and exit." env:"-"`
 

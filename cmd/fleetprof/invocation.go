@@ -9,24 +9,8 @@ import (
 
 	"github.com/alecthomas/kong"
 
-	"github.com/fleetprof/fleetprof/attribute/relabel"
 	"github.com/fleetprof/fleetprof/cmd/fleetprof/config"
 )
-
-// cli is every flag of every command. Each flag can also be given as an
-// environment variable FLEETPROF_… and as a key of the --config file.
-type cli struct {
-	Config  configFlag       `help:"YAML file with the flags' names as keys, and relabelling rules." placeholder:"FILE"`
-	Log     logOptions       `embed:"" prefix:"log-"`
-	Version kong.VersionFlag `help:"Print the version and exit." env:"-"`
-
-	Run    runCommand    `cmd:"" help:"Agent, store and page in one process: the first run."`
-	Agent  agentCommand  `cmd:"" help:"The daemon: sample this host and upload to one or more stores."`
-	Server serverCommand `cmd:"" help:"The central store and page for many agents."`
-	Record recordCommand `cmd:"" help:"Sample this host once and write a pprof file."`
-	Query  queryCommand  `cmd:"" help:"Ask a store: top functions, folded stacks, or a pprof file."`
-	Doctor doctorCommand `cmd:"" help:"Say what this host supports, what is degraded and why."`
-}
 
 // invocation is one command line, read together with the environment and the file.
 type invocation struct {
@@ -81,26 +65,8 @@ func (configFlag) BeforeResolve(app *kong.Kong, context *kong.Context, trace *ko
 	return nil
 }
 
-// rules are the relabelling rules of the file.
-func (i *invocation) rules() relabel.Rules {
-	if i.file == nil {
-		return relabel.Rules{}
-	}
-	return i.file.Rules
-}
-
 // badFlag says what is wrong with the value of a flag, for Validate methods: it is then
 // said where the value came from.
 func badFlag(name, format string, args ...any) error {
 	return &config.FlagError{Flag: name, Err: fmt.Errorf(format, args...)}
-}
-
-// helpWithDefault is the help of a flag with its default and the name of its
-// environment variable.
-func helpWithDefault(v *kong.Value) string {
-	shown := *v
-	if v.Default != "" {
-		shown.Help += " Default: " + v.Default + "."
-	}
-	return kong.DefaultHelpValueFormatter(&shown)
 }

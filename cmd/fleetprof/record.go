@@ -46,7 +46,9 @@ func (c *recordCommand) Run(ctx context.Context, con *console) error {
 		return err
 	}
 	defer p.Close()
-	p.relabel.Use(con.invocation.rules())
+	if file := con.invocation.file; file != nil {
+		p.use(file)
+	}
 	sampling, cancel := context.WithTimeout(ctx, c.Duration)
 	defer cancel()
 	if isTerminal(con.err) {

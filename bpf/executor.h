@@ -85,12 +85,26 @@ struct goroutine_state {
 	__u64 goid;
 };
 
-/* Whether the scheduler is about to execute the goroutine, or done with it for ever:
- * _Grunnable and _Gdead of runtime/runtime2.go, perhaps with _Gscan. */
+static __always_inline struct goroutine_state state_of(const struct layout *l, __u64 g)
+{
+	struct goroutine_state s = {};
+
+	bpf_probe_read_user(&s, sizeof(s), (void *)(g + l->goid - offsetof(struct goroutine_state, goid)));
+	return s;
+}
+
+/* Values of atomicstatus in runtime/runtime2.go. GSCAN may come with any other. */
+#define GRUNNABLE 1
+#define GDEAD 6
+#define GSCAN 0x1000
+
+/* Whether the goroutine has ended. Its memory stays as it was until another one gets it. */
+static __always_inline bool is_dead(__u32 status) { return (status & ~GSCAN) == GDEAD; }
+
+/* Whether the scheduler is about to execute the goroutine, or done with it for ever. */
 static __always_inline bool is_between(__u32 status)
 {
-	status &= ~0x1000;
-	return status == 1 || status == 6;
+	return (status & ~GSCAN) == GRUNNABLE || is_dead(status);
 }
 
 /* The goroutine on the thread, from runtime.g to m to curg. g is a goroutine's own
@@ -99,13 +113,13 @@ static __always_inline bool is_between(__u32 status)
 static __always_inline void find_goroutine(const struct layout *l, __u64 from, struct who *who)
 {
 	__u64 g = thread_g(l, from);
-	struct goroutine_state s = {};
+	struct goroutine_state s;
 
 	who->m = field(g, l->m);
 	if (g == 0 || who->m == 0)
 		return;
 	who->g = field(who->m, l->curg);
-	bpf_probe_read_user(&s, sizeof(s), (void *)(who->g + l->goid - offsetof(struct goroutine_state, goid)));
+	s = state_of(l, who->g);
 	if (who->g == 0 || field(who->g, l->m) != who->m || is_between(s.status)) {
 		who->executor = EXECUTOR_RUNTIME;
 		return;
@@ -178,10 +192,12 @@ static __always_inline __u64 serving_parent(const struct layout *l, const struct
 {
 	struct goroutine_key key = {.goroutine = who->parent, .tgid = who->tgid};
 	__u64 *g = bpf_map_lookup_elem(&serving, &key);
+	struct goroutine_state s;
 
-	if (!g || who->parent == 0 || field(*g, l->goid) != who->parent)
+	if (!g || who->parent == 0)
 		return 0;
-	return *g;
+	s = state_of(l, *g);
+	return s.goid == who->parent && !is_dead(s.status) ? *g : 0;
 }
 
 #endif

@@ -166,7 +166,8 @@ struct call {
 
 /* A read or write of a stream socket. */
 struct transfer {
-	__u64 buffer; /* the first, or only one */
+	__u64 fd;
+	__u64 buffer; /* the first, or only one, that is not empty */
 	__u64 length; /* of it */
 	__u64 bytes;  /* that were moved */
 	enum activity_kind what;
@@ -181,10 +182,15 @@ enum interest {
 	INTEREST_TLS,	  /* not in itself, but it may be the beginning of a request */
 };
 
-/* include/linux/socket.h. What is only looked at will be read again. */
+/* include/linux/socket.h. */
 #define MSG_PEEK 0x2
+#define MSG_TRUNC 0x20
 #define MSG_DONTWAIT 0x40
 #define MSG_ERRQUEUE 0x2000
+
+/* What is only looked at will be read again; what is thrown away, tcp(7), or no data
+ * does not come into the buffer. */
+#define MSG_NOT_READ (MSG_PEEK | MSG_TRUNC | MSG_ERRQUEUE)
 
 /*
  * Reading the kernel's memory. Pointers whose type the verifier knows are followed
@@ -205,6 +211,20 @@ static __always_inline struct task_struct *current(void)
 	return (struct task_struct *)bpf_get_current_task();
 }
 
+/* The open file of a descriptor, NULL if there is none. */
+static __always_inline struct file *file_of(struct task_struct *task, __u64 fd)
+{
+	struct files_struct *all = READ(task_struct, task, files);
+	struct fdtable *table = READ(files_struct, all, fdt);
+	struct file **files = READ(fdtable, table, fd);
+	struct file *file = NULL;
+
+	if ((__u32)fd >= READ(fdtable, table, max_fds))
+		return NULL;
+	bpf_probe_read_kernel(&file, sizeof(file), &files[(__u32)fd]);
+	return file;
+}
+
 /* Reads the arguments of the call under way from the registers. */
 static __always_inline void read_call(struct pt_regs *saved, struct call *call)
 {
@@ -222,16 +242,31 @@ static __always_inline void read_call(struct pt_regs *saved, struct call *call)
 #endif
 }
 
-/* Replaces a vector of buffers by the first buffer in it. */
-static __always_inline bool first_buffer(struct call *call)
+/* Of a vector so many buffers are looked at. */
+#define VECTORS 4
+
+/* Replaces a vector of so many buffers by the first one in it that is not empty; false
+ * if there is none. */
+static __always_inline bool first_of_vector(struct call *call, __u64 vectors, __u64 count)
 {
 	struct vector v;
 
-	if (bpf_probe_read_user(&v, sizeof(v), (void *)call->buffer))
-		return false;
-	call->buffer = v.base;
-	call->length = v.length;
-	return true;
+#pragma clang loop unroll(full)
+	for (int i = 0; i < VECTORS; i++) {
+		if (i >= count || bpf_probe_read_user(&v, sizeof(v), (void *)(vectors + i * sizeof(v))))
+			return false;
+		if (v.length == 0)
+			continue;
+		call->buffer = v.base;
+		call->length = v.length;
+		return true;
+	}
+	return false;
+}
+
+static __always_inline bool first_buffer(struct call *call)
+{
+	return first_of_vector(call, call->buffer, call->length);
 }
 
 static __always_inline bool first_of_message(struct call *call)
@@ -240,8 +275,7 @@ static __always_inline bool first_of_message(struct call *call)
 
 	if (bpf_probe_read_user(&m, sizeof(m), (void *)call->buffer))
 		return false;
-	call->buffer = m.vectors;
-	return first_buffer(call);
+	return first_of_vector(call, m.vectors, m.count);
 }
 
 #define TEXT(a, b, c, d) ((__u32)(a) | (__u32)(b) << 8 | (__u32)(c) << 16 | (__u32)(d) << 24)
@@ -529,7 +563,13 @@ static __always_inline void report(struct task_struct *task, struct record *r, c
  * but sockets pays.
  */
 
-/* What a system call, by its number, says of the transfer under way. */
+static __always_inline bool is_read(__u64 number)
+{
+	return number == NR_READ || number == NR_READV || number == NR_RECVFROM || number == NR_RECVMSG;
+}
+
+/* What a system call, by its number, says of the transfer under way; false for those that
+ * say nothing. */
 static __always_inline bool transfer_of(struct task_struct *task, __u64 bytes, struct transfer *t)
 {
 	struct pt_regs *saved = user_registers(task);
@@ -546,6 +586,8 @@ static __always_inline bool transfer_of(struct task_struct *task, __u64 bytes, s
 	if (is_compat(READ(pt_regs, saved, pstate)))
 		return false;
 #endif
+	if (is_read(number) != (t->what == ACTIVITY_READ))
+		return false;
 	read_call(saved, &call);
 	switch (number) {
 	case NR_READ:
@@ -563,9 +605,10 @@ static __always_inline bool transfer_of(struct task_struct *task, __u64 bytes, s
 		if (!first_of_message(&call))
 			return false;
 		break;
-	default: /* sendfile(2), io_uring, the kernel's own */
+	default: /* sendfile(2), io_uring_enter(2), the kernel's own */
 		return false;
 	}
+	t->fd = call.fd;
 	t->buffer = call.buffer;
 	t->length = call.length < bytes ? call.length : bytes;
 	t->bytes = bytes;
@@ -585,7 +628,7 @@ static __always_inline int on_socket(struct sock *sk, int result, int flags, enu
 	struct record *r;
 	struct file *file;
 
-	if (result <= 0 || sk->sk_type != SOCK_STREAM || is_own() || (flags & (MSG_PEEK | MSG_ERRQUEUE)))
+	if (result <= 0 || sk->sk_type != SOCK_STREAM || is_own() || (flags & MSG_NOT_READ))
 		return 0;
 	c = bpf_sk_storage_get(&connections, sk, NULL, 0);
 	if (c && c->passing && what == ACTIVITY_WRITE)
@@ -605,7 +648,9 @@ static __always_inline int on_socket(struct sock *sk, int result, int flags, enu
 	if (!socket)
 		return 0;
 	file = socket->file;
-	if (!file) /* the kernel's own */
+	/* Else it is the kernel's own, or moved beside the call: requests to io_uring end on
+	 * the way out of whatever call their thread makes (task_work_run()). */
+	if (!file || file_of(task, t.fd) != file)
 		return 0;
 	if (c && pass_over(c, &t, interest, file->f_inode->i_ino))
 		return 0;
@@ -667,20 +712,6 @@ int socket_state(__u64 *ctx)
  * Before: one tracepoint for each system call.
  */
 
-/* The open file of a descriptor, NULL if there is none. */
-static __always_inline struct file *file_of(struct task_struct *task, __u64 fd)
-{
-	struct files_struct *all = READ(task_struct, task, files);
-	struct fdtable *table = READ(files_struct, all, fdt);
-	struct file **files = READ(fdtable, table, fd);
-	struct file *file = NULL;
-
-	if ((__u32)fd >= READ(fdtable, table, max_fds))
-		return NULL;
-	bpf_probe_read_kernel(&file, sizeof(file), &files[(__u32)fd]);
-	return file;
-}
-
 /* The inode number of a stream socket, 0 if the file is none. */
 static __always_inline __u64 stream_socket(struct file *file)
 {
@@ -710,7 +741,7 @@ static __always_inline void after_call(const struct call *call, __u64 result, __
 	struct file *file;
 	__u64 socket;
 
-	if (!r || (flags & (MSG_PEEK | MSG_ERRQUEUE)))
+	if (!r || (flags & MSG_NOT_READ))
 		return;
 	interest = look_at(r, &t);
 	if (interest == INTEREST_NONE && !watching)

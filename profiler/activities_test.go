@@ -32,6 +32,7 @@ var (
 		{"writev", func(fd int, b []byte) error { _, err := unix.Writev(fd, [][]byte{b}); return err }},
 		{"sendto", func(fd int, b []byte) error { return unix.Sendto(fd, b, 0, nil) }},
 		{"sendmsg", func(fd int, b []byte) error { return unix.Sendmsg(fd, b, nil, nil, 0) }},
+		{"writev behind empty ones", func(fd int, b []byte) error { _, err := unix.Writev(fd, [][]byte{{}, {}, b}); return err }},
 	}
 	readers = []struct {
 		name string
@@ -41,6 +42,10 @@ var (
 		{"readv", func(fd int, b []byte) error { _, err := unix.Readv(fd, [][]byte{b}); return err }},
 		{"recvfrom", func(fd int, b []byte) error { _, _, err := unix.Recvfrom(fd, b, 0); return err }},
 		{"recvmsg", func(fd int, b []byte) error { _, _, _, _, err := unix.Recvmsg(fd, b, nil, 0); return err }},
+		{"recvmsg behind empty ones", func(fd int, b []byte) error {
+			_, _, _, _, err := unix.RecvmsgBuffers(fd, [][]byte{{}, {}, {}, b}, nil, 0)
+			return err
+		}},
 	}
 )
 
@@ -121,7 +126,7 @@ func connection() (ends [2]int, err error) {
 
 func socketTexts(writer string) []string {
 	return []string{
-		"GET /" + writer + strings.Repeat("x", 1500) + " HTTP/1.1\r\n\r\n",
+		"GET /" + strings.ReplaceAll(writer, " ", "-") + strings.Repeat("x", 1500) + " HTTP/1.1\r\n\r\n",
 		"nothing of interest",
 		"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
 		"G",

@@ -113,8 +113,11 @@ var compile = sync.OnceValues(func() (string, error) {
 })
 
 func TestMain(m *testing.M) {
-	if os.Getenv(socketCalls) != "" {
-		if err := callSockets(); err != nil {
+	for variable, program := range map[string]func() error{socketCalls: callSockets, unseenCalls: readUnseen} {
+		if os.Getenv(variable) == "" {
+			continue
+		}
+		if err := program(); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}

@@ -59,6 +59,33 @@ func BenchmarkActivity(b *testing.B) {
 	}
 }
 
+// An event loop answers a request while many others wait: long polls, or a client that
+// wants it to cost much.
+func BenchmarkManyOpen(b *testing.B) {
+	for _, open := range []int{1, 10000} {
+		b.Run(fmt.Sprint(open), func(b *testing.B) {
+			e, now := benchEngine(b), uint64(1)
+			do := func(kind sample.ActivityKind, socket int, text string) {
+				now += 1000
+				e.Activity(&sample.Activity{
+					Time: now, PID: 1, TID: 1, Executor: sample.Executor{Kind: sample.Thread}, Nonblocking: true,
+					Kind: kind, Socket: uint64(socket), Data: []byte(text), Bytes: int64(len(text)),
+				})
+			}
+			for i := range open {
+				do(sample.Read, i+1, fmt.Sprintf("GET /poll/%d HTTP/1.1\r\n\r\n", i))
+			}
+			for b.Loop() {
+				do(sample.Read, open+1, "GET /a HTTP/1.1\r\n\r\n")
+				do(sample.Wait, 0, "")
+				do(sample.Write, open+2, "GET /b HTTP/1.1\r\n\r\n") // upstream
+				do(sample.Read, open+2, "HTTP/1.1 200 OK\r\n\r\n")
+				do(sample.Write, open+1, "HTTP/1.1 200 OK\r\n\r\n")
+			}
+		})
+	}
+}
+
 func BenchmarkSample(b *testing.B) {
 	e, all := benchEngine(b), exchanges(func(int) string { return "/a" })
 	for i := range all[:3] {

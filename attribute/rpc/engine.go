@@ -292,9 +292,10 @@ func (e *Engine) turn(x *executor) {
 	e.follow(x)
 	// A thread that has an epoll instance of its own serves its requests by
 	// events even if their sockets block.
-	for r := x.first; r != nil; r = r.nextOpen {
+	for r := x.last; r != nil && r.serial > x.turned; r = r.prevOpen {
 		r.loop = true
 	}
+	x.turned = e.serial
 	e.endRun(x)
 }
 

@@ -240,12 +240,12 @@ func (e *Engine) processOf(x *executor, pid uint32) *process {
 // nextRequest takes that a thread whose sockets block reads a request from one
 // of them: it is done with those of others.
 func (e *Engine) nextRequest(x *executor, s *socket) {
-	for r := x.first; r != nil; {
-		next := r.nextOpen
+	for r := x.last; r != nil && r.serial > x.turned; { // those before are a loop's
+		previous := r.prevOpen
 		if r.sock != s && !r.loop {
 			e.supersede(r)
 		}
-		r = next
+		r = previous
 	}
 }
 

@@ -65,9 +65,7 @@ func (e *Engine) unoccupied(x *executor, s *sample.Sample) {
 func (e *Engine) opens(x *executor, s *socket) (alone bool) {
 	q := &x.quiet
 	if x.open > 0 {
-		for r := x.first; r != nil; r = r.nextOpen {
-			r.alone = false
-		}
+		x.first.alone = false // the others never were
 		return false
 	}
 	if q.from != 0 {

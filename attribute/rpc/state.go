@@ -151,8 +151,10 @@ type executor struct {
 	resumed, certain bool
 	// from is the socket that resumed it.
 	from uint64
-	// waited says that it is known to call epoll_wait(2).
+	// waited says that it is known to call epoll_wait(2), turned is the serial of the
+	// last request that was read by anybody when it last did.
 	waited bool
+	turned uint64
 	// runs and strays count how requests of an event loop are answered: in the
 	// run of their own, or out of the blue. stray is when that last happened.
 	runs, strays uint32

@@ -38,6 +38,9 @@ func (e *Engine) upstreamRequest(s *socket, a *sample.Activity) {
 	s.tie, s.tieCertain, s.tieHandler = r.ref(), certain, r.h
 }
 
+// maxSearched bounds the open requests of an event loop among which one is looked for.
+const maxSearched = 1024
+
 // untied finds the open request that one to an upstream was written for, though
 // it was not written right after reading that (a connection had to be made
 // first): the only one there is, or the oldest that asks for the same. Which of
@@ -45,6 +48,9 @@ func (e *Engine) upstreamRequest(s *socket, a *sample.Activity) {
 func (e *Engine) untied(x *executor, h *head) *request {
 	if x.open == 1 {
 		return x.first
+	}
+	if x.open > maxSearched {
+		return nil
 	}
 	identity := e.handlers.identity(x.proc.service, byTemplate, h.method, h.target)
 	for r := x.first; r != nil; r = r.nextOpen {
@@ -143,6 +149,9 @@ func (e *Engine) followed() {
 
 // alike finds the oldest open request of a handler that was sent on.
 func (x *executor) alike(h *handler) *request {
+	if x.open > maxSearched {
+		return nil
+	}
 	for r := x.first; r != nil; r = r.nextOpen {
 		if r.h == h && r.tied {
 			return r

@@ -3,6 +3,7 @@
 package rpc
 
 import (
+	"encoding/binary"
 	"fmt"
 	"testing"
 
@@ -120,5 +121,33 @@ func TestActivityDoesNotAllocate(t *testing.T) {
 		i++
 	}); n != 0 {
 		t.Errorf("an activity allocates %v times", n)
+	}
+}
+
+// A client opens streams and resets them, 4 KiB at a time, beside as many as are followed.
+func BenchmarkOpenAndReset(b *testing.B) {
+	e, now, id := benchEngine(b), uint64(1), uint32(1)
+	feed := func(data []byte) {
+		now += 1000
+		e.Activity(&sample.Activity{
+			Time: now, PID: 1, TID: 1, Executor: sample.Executor{Kind: sample.Thread}, Nonblocking: true,
+			Kind: sample.Read, Socket: 1, Data: data, Bytes: int64(len(data)),
+		})
+	}
+	feed([]byte(preface + settings))
+	open := func(data []byte) []byte {
+		data = binary.BigEndian.AppendUint32(append(data, 0, 0, 3, 1, 5), id)
+		return append(data, 0x82, 0x84, 0x87) // GET / of https
+	}
+	for ; id < 2*(maxStreams-10); id += 2 {
+		feed(open(nil))
+	}
+	for b.Loop() {
+		var data []byte
+		for ; len(data) < 4<<10; id += 2 {
+			data = binary.BigEndian.AppendUint32(append(open(data), 0, 0, 4, 3, 0), id)
+			data = append(data, 0, 0, 0, 8) // CANCEL
+		}
+		feed(data)
 	}
 }

@@ -94,6 +94,7 @@ type Engine struct {
 
 	requests     int
 	freeRequests *request
+	streams      map[streamKey]*request
 	serial       uint64
 
 	follows follows
@@ -123,6 +124,7 @@ func New(o Options) (*Engine, error) {
 		metrics:   newEngineMetrics(o.Registerer),
 		sockets:   make(map[uint64]*socket),
 		executors: make(map[executorKey]*executor),
+		streams:   make(map[streamKey]*request),
 		processes: make(map[uint32]*process),
 		waiting:   waiting{free: none, first: none, last: none},
 	}

@@ -337,6 +337,7 @@ func (e *Engine) switchProtocols(s *socket, x *executor, a *sample.Activity, dat
 	}
 	rest := *a
 	rest.Data, rest.Bytes = data[answer.end:], total-int64(answer.end)
-	s.body, s.first.stream = 0, 1
+	s.body = 0
+	e.onStream(s.first, 1)
 	e.startHTTP2(s, &rest, Upgraded)
 }

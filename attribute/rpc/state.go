@@ -29,7 +29,8 @@ type request struct {
 	time uint64
 	// identity is that of its method and path.
 	identity uint64
-	stream   uint32
+	// stream is that of an HTTP/2 socket, 0 on others.
+	stream uint32
 	// headOnly says that the method is HEAD: the answer has no body.
 	headOnly bool
 	// uploads says that its body was not read with its head: reads that are not
@@ -380,6 +381,9 @@ func (e *Engine) free(r *request) {
 		r.nextSock.prevSock = r.prevSock
 	} else {
 		s.last = r.prevSock
+	}
+	if r.stream != 0 {
+		delete(e.streams, streamKey{s.id, r.stream})
 	}
 	s.n--
 	e.requests--

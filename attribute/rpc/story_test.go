@@ -260,7 +260,7 @@ func bytesOf(t *testing.T, what string) (data []byte, total int64) {
 // checkTables finds contradictions in what the engine keeps.
 func checkTables(t testing.TB, e *Engine) {
 	t.Helper()
-	requests, open := 0, make(map[*executor]int)
+	requests, streams, open := 0, 0, make(map[*executor]int)
 	for _, s := range e.sockets {
 		n := 0
 		for r := s.first; r != nil; r = r.nextSock {
@@ -269,6 +269,12 @@ func checkTables(t testing.TB, e *Engine) {
 			}
 			if r.open {
 				open[r.reader]++
+			}
+			if r.stream != 0 {
+				streams++
+				if e.streams[streamKey{s.id, r.stream}] != r {
+					t.Errorf("stream %d of socket %d is not found", r.stream, s.id)
+				}
 			}
 			n++
 		}
@@ -279,6 +285,9 @@ func checkTables(t testing.TB, e *Engine) {
 	}
 	if requests != e.requests {
 		t.Errorf("%d requests, counted %d", requests, e.requests)
+	}
+	if streams != len(e.streams) {
+		t.Errorf("%d requests on streams, found %d", streams, len(e.streams))
 	}
 	pending := 0
 	for _, x := range e.executors {

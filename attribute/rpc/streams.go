@@ -136,7 +136,7 @@ func (e *Engine) event(s *socket, x *executor, a *sample.Activity, v *http2.Even
 	if v.Kind == http2.Request {
 		return v.Dir == http2.Read && e.openStream(s, x, a, v)
 	}
-	r := s.stream(v.Stream)
+	r := e.streams[streamKey{s.id, v.Stream}]
 	switch {
 	case v.Kind == http2.Gap:
 		// Answers may have been missed, so nobody knows what is still open.
@@ -166,7 +166,8 @@ func (e *Engine) openStream(s *socket, x *executor, a *sample.Activity, v *http2
 		x.bound = e.now
 	}
 	r := e.admit(s, x, p, e.streamHandler(p, v))
-	r.stream, r.loop = v.Stream, isLoop(x, a)
+	e.onStream(r, v.Stream)
+	r.loop = isLoop(x, a)
 	e.carriesField(r, v.Traceparent)
 	return true
 }
@@ -200,12 +201,14 @@ func isRPC(path string) bool {
 	return slashes == 2 && path[0] == '/' && path[1] != '/' && path[len(path)-1] != '/' && len(path) <= 2*maxTemplate
 }
 
-// stream finds an open request by its stream.
-func (s *socket) stream(id uint32) *request {
-	for r := s.first; r != nil; r = r.nextSock {
-		if r.stream == id {
-			return r
-		}
-	}
-	return nil
+// streamKey is a stream of a socket.
+type streamKey struct {
+	socket uint64
+	stream uint32
+}
+
+// onStream takes that a request is that of a stream of its socket.
+func (e *Engine) onStream(r *request, stream uint32) {
+	r.stream = stream
+	e.streams[streamKey{r.sock.id, stream}] = r
 }

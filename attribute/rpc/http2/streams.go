@@ -22,11 +22,15 @@ type stream struct {
 type streams []stream
 
 func (s streams) find(id uint32) *stream {
-	i, found := slices.BinarySearchFunc(s, id, func(t stream, id uint32) int { return cmp.Compare(t.id, id) })
+	i, found := s.place(id)
 	if !found {
 		return nil
 	}
 	return &s[i]
+}
+
+func (s streams) place(id uint32) (i int, found bool) {
+	return slices.BinarySearchFunc(s, id, func(t stream, id uint32) int { return cmp.Compare(t.id, id) })
 }
 
 // open adds a stream of a higher number than all others. If there are too many,
@@ -41,5 +45,7 @@ func (s *streams) open(id uint32) (dropped uint32) {
 }
 
 func (s *streams) close(id uint32) {
-	*s = slices.DeleteFunc(*s, func(t stream) bool { return t.id == id })
+	if i, found := s.place(id); found {
+		*s = slices.Delete(*s, i, i+1)
+	}
 }

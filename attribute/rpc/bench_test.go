@@ -124,6 +124,27 @@ func TestActivityDoesNotAllocate(t *testing.T) {
 	}
 }
 
+// A thread reads while others, which are known by many sockets, make every other activity
+// be lost.
+func BenchmarkLosses(b *testing.B) {
+	e, now := benchEngine(b), uint64(1)
+	read := func(id int) {
+		now += 1000
+		const text = "GET /a HTTP/1.1\r\n\r\n"
+		e.Activity(&sample.Activity{
+			Time: now, PID: 1, TID: uint32(id), Executor: sample.Executor{Kind: sample.Thread},
+			Kind: sample.Read, Socket: uint64(id), Data: []byte(text), Bytes: int64(len(text)),
+		})
+	}
+	for id := range maxSockets {
+		read(id)
+	}
+	for b.Loop() {
+		read(1)
+		e.LostActivities(1)
+	}
+}
+
 // A client opens streams and resets them, 4 KiB at a time, beside as many as are followed.
 func BenchmarkOpenAndReset(b *testing.B) {
 	e, now, id := benchEngine(b), uint64(1), uint32(1)

@@ -114,7 +114,7 @@ func (e *Engine) late(s *sample.Sample) bool { return s.Time < e.now }
 // perhapsUnoccupied takes a sample of which it is not known who executed, or what was
 // open then.
 func (e *Engine) perhapsUnoccupied(s *sample.Sample) {
-	if x := e.executors[executorKey{s.Process.PID, sample.Thread, uint64(s.TID)}]; x != nil && x.open == 0 {
+	if x := e.known(executorKey{s.Process.PID, sample.Thread, uint64(s.TID)}); x != nil && x.open == 0 {
 		e.unoccupied(x, s)
 	}
 }
@@ -183,7 +183,7 @@ func pathOf(route string) string {
 func (e *Engine) parentRequest(s *sample.Sample, service *service) uint64 {
 	q := &s.Request
 	what := q.Path + "\x00" + q.RPC
-	if x := e.executors[executorKey{s.Process.PID, sample.Goroutine, s.Executor.Parent}]; x != nil && x.latest != 0 {
+	if x := e.known(executorKey{s.Process.PID, sample.Goroutine, s.Executor.Parent}); x != nil && x.latest != 0 {
 		if !x.passes {
 			return x.latest
 		}
@@ -220,7 +220,7 @@ func (e *Engine) child(s *sample.Sample, during uint64, v verdictOf) verdictOf {
 // thread judges a sample of a thread by what it read.
 func (e *Engine) thread(p *process, s *sample.Sample) verdictOf {
 	handsOff := p.handsOff(e.now)
-	x := e.executors[executorKey{p.pid, sample.Thread, uint64(s.TID)}]
+	x := e.known(executorKey{p.pid, sample.Thread, uint64(s.TID)})
 	if x == nil {
 		if !handsOff {
 			return unattributed()
@@ -249,7 +249,7 @@ func (e *Engine) thread(p *process, s *sample.Sample) verdictOf {
 // goroutine judges a sample of a goroutine by what it read, or what the one that
 // started it did.
 func (e *Engine) goroutine(p *process, s *sample.Sample) verdictOf {
-	x := e.executors[executorKey{p.pid, sample.Goroutine, s.Executor.Goroutine}]
+	x := e.known(executorKey{p.pid, sample.Goroutine, s.Executor.Goroutine})
 	if x != nil {
 		e.dropIdle(x)
 	}
@@ -262,7 +262,7 @@ func (e *Engine) goroutine(p *process, s *sample.Sample) verdictOf {
 	if x != nil && x.open > 0 {
 		return e.only(x)
 	}
-	parent := e.executors[executorKey{p.pid, sample.Goroutine, s.Executor.Parent}]
+	parent := e.known(executorKey{p.pid, sample.Goroutine, s.Executor.Parent})
 	if parent != nil {
 		e.executorList.touch(parent)
 		e.dropIdle(parent)

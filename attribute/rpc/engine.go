@@ -81,6 +81,8 @@ type Engine struct {
 	handlers *handlers
 	metrics  engineMetrics
 	now      uint64
+	// losses is how often activities were lost, and lostAt when they last were.
+	losses, lostAt uint64
 
 	sockets    map[uint64]*socket
 	socketList recency[socket]
@@ -88,7 +90,7 @@ type Engine struct {
 	decoderList   recency[socket]
 	decoderMemory int
 	freeSockets   []*socket
-	executors     map[executorKey]*executor
+	executors     map[executorKey]*executor // for known
 	executorList  recency[executor]
 	processes     map[uint32]*process
 
@@ -153,7 +155,7 @@ func (e *Engine) Activity(a *sample.Activity) {
 		}
 	case sample.Wait:
 		if key, ok := keyOf(a.PID, a.TID, a.Executor); ok && key.kind == sample.Thread {
-			if x := e.executors[key]; x != nil {
+			if x := e.known(key); x != nil {
 				e.turn(x)
 			}
 		}
@@ -229,7 +231,9 @@ func (e *Engine) LostActivities(n uint64) {
 		}
 		e.settle(i, v)
 	}
-	for s := e.socketList.newest; s != nil; s = s.links.older {
+	// Of what was not heard of since the last time nothing is left to forget: threads may
+	// make every other activity be lost.
+	for s := e.socketList.newest; s != nil && s.used >= e.lostAt; s = s.links.older {
 		e.endAll(s, e.metrics.void)
 		s.known, s.glue, s.tie, s.about, s.waiting = false, s.glue[:0], ref{}, ref{}, 0
 		if s.proto == http2Protocol && s.decoder != nil {
@@ -237,10 +241,8 @@ func (e *Engine) LostActivities(n uint64) {
 			s.decoder.Lost(http2.Write, ignore)
 		}
 	}
-	for x := e.executorList.newest; x != nil; x = x.links.older {
-		x.run = ref{}
-		x.quiet = quiet{}
-	}
+	e.losses++
+	e.lostAt = e.now
 }
 
 func ignore(http2.Event) {}

@@ -160,7 +160,7 @@ func (e *Engine) traceOf(p *process, s *sample.Sample, h *handler) *trace {
 	if e.exemplars == nil || e.late(s) {
 		return nil
 	}
-	x := e.executors[executorKey{p.pid, sample.Goroutine, s.Request.Goroutine}]
+	x := e.known(executorKey{p.pid, sample.Goroutine, s.Request.Goroutine})
 	if x == nil || x.open != 1 || x.first.sock.hidden || x.first.handler() != h {
 		return nil
 	}

@@ -65,7 +65,7 @@ func (e *Engine) join(p *process, s *sample.Sample, h *handler) {
 		return
 	}
 	template.learn(h)
-	x := e.executors[executorKey{p.pid, sample.Goroutine, q.Goroutine}]
+	x := e.known(executorKey{p.pid, sample.Goroutine, q.Goroutine})
 	if x != nil && x.open == 1 && x.first.h == template && !x.first.sock.hidden {
 		x.first.h = h
 	}

@@ -171,6 +171,8 @@ type executor struct {
 
 	pendFirst, pendLast int32
 	pending             int
+	// losses is how often activities were lost before it was last looked for.
+	losses uint64
 	// dead: it is forgotten, but superseded requests may still refer to it.
 	dead bool
 }
@@ -233,13 +235,23 @@ func (e *Engine) endAll(s *socket, by counter) {
 	s.body = 0
 }
 
+// known finds an executor, nil if there is none. What it was at is not known any more
+// if activities were lost since it was last looked for.
+func (e *Engine) known(key executorKey) *executor {
+	x := e.executors[key]
+	if x != nil && x.losses != e.losses {
+		x.run, x.quiet, x.losses = ref{}, quiet{}, e.losses
+	}
+	return x
+}
+
 // executor finds who executes, nil if that is nobody a request can be bound to.
 func (e *Engine) executor(pid, tid uint32, x sample.Executor) *executor {
 	key, ok := keyOf(pid, tid, x)
 	if !ok {
 		return nil
 	}
-	if found := e.executors[key]; found != nil {
+	if found := e.known(key); found != nil {
 		found.quiet.heard(e.now)
 		e.executorList.touch(found)
 		return found
@@ -248,7 +260,7 @@ func (e *Engine) executor(pid, tid uint32, x sample.Executor) *executor {
 		e.metrics.executorsEvicted.Inc()
 		e.forgetExecutor(e.executorList.oldest)
 	}
-	made := &executor{key: key, proc: e.process(pid), pendFirst: none, pendLast: none}
+	made := &executor{key: key, proc: e.process(pid), losses: e.losses, pendFirst: none, pendLast: none}
 	made.proc.executors[made] = struct{}{}
 	e.executors[key] = made
 	e.executorList.push(made)

@@ -89,6 +89,24 @@ var threadStories = map[string]string{
 		T1 read 5 GET /b
 		T1 sample exact GET /b
 		T1 write 5 200`,
+	"activities were lost again and again": warm + `
+		T1 read 5 GET /a
+		T2 read 6 GET /b
+		L3 read 7 GET /c
+		lost
+		T1 sample unattributed
+		T2 read 6 GET /d
+		T2 sample exact GET /d
+		L3 sample unattributed
+		lost
+		T2 sample unattributed
+		T1 read 5 GET /e
+		lost
+		lost
+		T1 sample unattributed
+		L3 write 7 200
+		L3 sample unattributed
+		decided`,
 	"activities were lost while a sample waits": `
 		T1 read 5 GET /a
 		T1 sample ambiguous

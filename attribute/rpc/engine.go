@@ -94,7 +94,7 @@ type Engine struct {
 	executorList  recency[executor]
 	processes     map[uint32]*process
 
-	requests     int
+	requestList  recency[request]
 	freeRequests *request
 	streams      map[streamKey]*request
 	serial       uint64
@@ -137,6 +137,7 @@ func New(o Options) (*Engine, error) {
 	e.emit = func(v http2.Event) { e.events = append(e.events, v) }
 	e.socketList.link = func(s *socket) *links[socket] { return &s.links }
 	e.decoderList.link = func(s *socket) *links[socket] { return &s.decoders }
+	e.requestList.link = func(r *request) *links[request] { return &r.links }
 	e.executorList.link = func(x *executor) *links[executor] { return &x.links }
 	return e, nil
 }

@@ -170,9 +170,9 @@ func TestHostileLoad(t *testing.T) {
 	}
 	e := s.engine
 	if len(e.sockets) > maxSockets || len(e.executors) > maxExecutors || len(e.processes) > maxProcesses ||
-		e.requests > maxRequests || len(e.waiting.all) > maxPending || len(e.handlers.cache) > maxCached {
+		e.requestList.n > maxRequests || len(e.waiting.all) > maxPending || len(e.handlers.cache) > maxCached {
 		t.Errorf("%d sockets, %d executors, %d processes, %d requests, %d samples, %d paths", len(e.sockets), len(e.executors),
-			len(e.processes), e.requests, len(e.waiting.all), len(e.handlers.cache))
+			len(e.processes), e.requestList.n, len(e.waiting.all), len(e.handlers.cache))
 	}
 	e.Flush()
 	if decided != samples {
@@ -195,25 +195,43 @@ func TestFloodOnOneSocket(t *testing.T) {
 		s.line("T1 read 5 GET /a + GET /b")
 	}
 	s.line("T1 sample unattributed")
-	if s.engine.requests > maxQueued {
-		t.Errorf("%d requests are open", s.engine.requests)
+	if s.engine.requestList.n > maxQueued {
+		t.Errorf("%d requests are open", s.engine.requestList.n)
 	}
 	s.check()
+}
+
+// flood reads so many requests, on connections that no story uses.
+func (s *story) flood(requests int) {
+	for i := 0; i < requests; i += maxQueued {
+		data := []byte(strings.Repeat("GET / HTTP/1.1\r\n\r\n", min(maxQueued, requests-i)))
+		s.engine.Activity(&sample.Activity{
+			Time: s.now, PID: 2, TID: uint32(i), Executor: sample.Executor{Kind: sample.Thread}, Socket: 1<<32 + uint64(i),
+			Kind: sample.Read, Data: data, Bytes: int64(len(data)),
+		})
+	}
 }
 
 // Nor do many connections with many requests each.
 func TestFloodOnManySockets(t *testing.T) {
 	s := newStory(t)
-	data := []byte(strings.Repeat("GET / HTTP/1.1\r\n\r\n", maxQueued))
-	for i := range 2 * maxRequests / maxQueued {
-		s.engine.Activity(&sample.Activity{
-			Time: s.now, PID: 1, TID: uint32(i), Executor: sample.Executor{Kind: sample.Thread}, Socket: uint64(i),
-			Kind: sample.Read, Data: data, Bytes: int64(len(data)),
-		})
+	s.flood(2 * maxRequests)
+	if s.engine.requestList.n != maxRequests {
+		t.Errorf("%d requests are open", s.engine.requestList.n)
 	}
-	if s.engine.requests != maxRequests {
-		t.Errorf("%d requests are open", s.engine.requests)
+	s.check()
+}
+
+// If a request gives way, those behind it on its connection are not what is served now.
+func TestPipelinedRequestGivesWay(t *testing.T) {
+	s := newStory(t)
+	for line := range strings.Lines(strings.TrimSpace(warm)) {
+		s.line(strings.TrimSpace(line))
 	}
+	s.line("T1 read 5 GET /a + GET /b")
+	s.line("T1 sample ambiguous")
+	s.flood(maxRequests - 1)
+	s.line("T1 sample unattributed")
 	s.check()
 }
 

@@ -46,6 +46,7 @@ type request struct {
 	// were passed over.
 	weight int
 
+	links              links[request] // by when they were read
 	prevSock, nextSock *request
 	prevOpen, nextOpen *request
 }
@@ -310,9 +311,11 @@ func (e *Engine) process(pid uint32) *process {
 
 // admit opens a request.
 func (e *Engine) admit(s *socket, x *executor, p *process, h *handler) *request {
-	for e.requests >= maxRequests {
-		e.metrics.requestsDropped.Inc()
-		e.abandon(e.oldestRequest(), e.metrics.void)
+	if e.requestList.n >= maxRequests {
+		// With those behind it: the next answer is not theirs.
+		old := e.requestList.oldest.sock
+		e.metrics.requestsDropped.Add(float64(old.n))
+		e.endAll(old, e.metrics.void)
 	}
 	r := e.freeRequests
 	if r != nil {
@@ -323,7 +326,7 @@ func (e *Engine) admit(s *socket, x *executor, p *process, h *handler) *request 
 	e.serial++
 	*r = request{serial: e.serial, h: h, proc: p, sock: s, reader: x, time: e.now, prevSock: s.last, weight: 1 + s.passed}
 	s.passed = 0
-	e.requests++
+	e.requestList.push(r)
 	if s.last != nil {
 		s.last.nextSock = r
 	} else {
@@ -345,15 +348,6 @@ func (e *Engine) admit(s *socket, x *executor, p *process, h *handler) *request 
 		x.latest = r.serial
 	}
 	return r
-}
-
-// oldestRequest is one of the socket that was not heard of for the longest time.
-func (e *Engine) oldestRequest() *request {
-	for s := e.socketList.oldest; ; s = s.links.newer {
-		if s.first != nil {
-			return s.first
-		}
-	}
 }
 
 // shut takes a request from the open ones of its reader.
@@ -398,7 +392,7 @@ func (e *Engine) free(r *request) {
 		delete(e.streams, streamKey{s.id, r.stream})
 	}
 	s.n--
-	e.requests--
+	e.requestList.remove(r)
 	*r = request{nextSock: e.freeRequests}
 	e.freeRequests = r
 }

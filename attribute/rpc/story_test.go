@@ -283,8 +283,8 @@ func checkTables(t testing.TB, e *Engine) {
 		}
 		requests += n
 	}
-	if requests != e.requests {
-		t.Errorf("%d requests, counted %d", requests, e.requests)
+	if requests != e.requestList.n {
+		t.Errorf("%d requests, counted %d", requests, e.requestList.n)
 	}
 	if streams != len(e.streams) {
 		t.Errorf("%d requests on streams, found %d", streams, len(e.streams))

@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
-	"strings"
 	"unsafe"
 
 	"github.com/fleetprof/fleetprof/bpf"
@@ -236,16 +235,13 @@ func (d *decoder) request(record []byte) error {
 		return err
 	}
 	path, whole := goString(h.Path[:], h.PathLength)
-	if !whole { // of the last part only some is there
-		path = path[:strings.LastIndexByte(path, '/')+1]
-	}
 	r := sample.Request{Source: sample.SourceGoroutine, Goroutine: h.Goroutine, ID: h.Id}
 	if h.Request == bpf.RequestGRPC {
 		if whole {
 			r.RPC = path
 		}
 	} else {
-		r.Path = path
+		r.Path, r.PathCut = path, !whole
 		r.Method, _ = goString(h.Method[:], h.MethodLength)
 		if route, whole := goString(h.Route[:], h.RouteLength); whole {
 			r.Route = route

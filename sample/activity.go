@@ -84,8 +84,10 @@ type Request struct {
 	// its parent.
 	Goroutine uint64
 	// Method and Path are those of the HTTP request, Route the pattern that the
-	// framework matched. Path has no query.
+	// framework matched. Path has no query; PathCut says that it is only the
+	// beginning.
 	Method, Path, Route string
+	PathCut             bool
 	// RPC is the path of a gRPC call, /acme.shop.v1.Shop/GetItem; empty for
 	// plain HTTP.
 	RPC string

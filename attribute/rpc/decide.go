@@ -164,7 +164,7 @@ func (e *Engine) inMemory(s *sample.Sample) (*process, *handler) {
 	if !h.setTarget([]byte(path), false) {
 		h.target = unknownPath
 	}
-	found, _ := e.handlers.path(p.service, h.method, h.target, false)
+	found, _ := e.handlers.path(p.service, h.method, h.target, q.PathCut)
 	return p, p.known(found)
 }
 

@@ -56,6 +56,9 @@ func (e *Engine) join(p *process, s *sample.Sample, h *handler) {
 		return
 	}
 	p.routed = true
+	if q.PathCut {
+		return // it has the template of another path
+	}
 	var template *handler
 	asked := head{method: []byte(q.Method)}
 	if path, _, _ := strings.Cut(q.Path, "?"); asked.setTarget([]byte(path), false) {

@@ -56,6 +56,21 @@ func TestLearnedRoutes(t *testing.T) {
 	}
 }
 
+// The beginning of a path is not the path that is called so.
+func TestCutPathTeachesNoRoute(t *testing.T) {
+	s := newStory(t)
+	s.tell("G1 read 5 GET /files/", "G1 write 5 200")
+	for range 2 * routeProofs {
+		s.sample("cut", &sample.Sample{
+			Process: sample.Process{PID: 1}, Executor: sample.Executor{Kind: sample.Goroutine, Goroutine: 2},
+			Request: sample.Request{Source: "goroutine", Goroutine: 2, Method: "GET", Path: "/files/", PathCut: true, Route: "/files/{name}"},
+		}, "exact GET /files/{name} by goroutine")
+	}
+	s.tell("G1 read 5 GET /files/", "G1 sample exact GET /files/")
+	s.engine.Flush()
+	s.check()
+}
+
 // A template that leads to two routes tells nothing.
 func TestTemplateWithTwoRoutes(t *testing.T) {
 	s := newStory(t)

@@ -215,6 +215,8 @@ func (p *programs) take(r *readProgram) {
 	case r.attach && e.users == 0:
 		r.unprobe()
 		e.probing = false
+	case r.attach && e.probes != nil:
+		r.unprobe() // asked for twice: its last process ended in between
 	case r.attach:
 		e.probes = r.probes
 	case errors.Is(r.err, errNotOpened):

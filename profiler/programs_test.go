@@ -216,3 +216,31 @@ func TestProgramsProbesStayWhileUsed(t *testing.T) {
 		t.Errorf("%d probes are left at the end", n)
 	}
 }
+
+// A program that ends while it is probed and runs again at once is probed once.
+func TestProgramsAreProbedOnce(t *testing.T) {
+	p, _, attached := newTestPrograms(t)
+	p.start(t.Context())
+	defer p.close()
+	proc, space := running("/bin/sh", "sh"), addressSpace{1, 1}
+	none := func(*region) {}
+	p.byObject[proc.regions[0].object] = &executable{
+		asked: true, executor: bpf.ExecutorGoroutine, layout: new(bpf.Layout), offsets: []uint64{16},
+	}
+	for pid := range uint32(2) {
+		p.meet(pid, proc, space, none)
+		p.serves(pid, proc, none)
+		if pid == 0 {
+			p.ended(pid)
+		}
+	}
+	p.take(<-p.read)
+	p.take(<-p.read)
+	if n := attached.Load(); n != 1 {
+		t.Errorf("%d probes, want 1", n)
+	}
+	p.close()
+	if n := attached.Load(); n != 0 {
+		t.Errorf("%d probes are left at the end", n)
+	}
+}

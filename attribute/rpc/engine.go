@@ -161,9 +161,25 @@ func (e *Engine) Activity(a *sample.Activity) {
 			}
 		}
 	case sample.Read, sample.Write:
-		if len(a.Data) > 0 && a.Bytes >= int64(len(a.Data)) {
+		switch {
+		case a.Bytes < int64(len(a.Data)):
+		case len(a.Data) > 0:
 			e.transfer(a)
+		default:
+			e.unread(a)
 		}
+	}
+}
+
+// unread takes bytes that moved and could not be read: there may have been anything.
+func (e *Engine) unread(a *sample.Activity) {
+	switch s := e.sockets[a.Socket]; {
+	case s == nil:
+	case s.proto == http2Protocol:
+		e.frames(s, a)
+		e.endAll(s, e.metrics.void)
+	default:
+		s.hidden = true
 	}
 }
 

@@ -122,6 +122,23 @@ func TestConnectionJoinedInTheMiddle(t *testing.T) {
 		headers(9, "\x82\x86\xbe"), ok(9), get(11, "/b"))
 }
 
+// So may bytes that could not be read.
+func TestBytesThatCouldNotBeRead(t *testing.T) {
+	tellf(t, warm+`
+		T1 read 5 $0
+		T1 sample exact GET /a
+		T1 write 5 "" of 300
+		T1 sample unattributed
+		T1 read 6 $1
+		watched 6
+		T1 sample ambiguous
+		T1 write 6 "" of 300
+		T1 sample ambiguous
+		T1 write 6 200
+		T1 sample ambiguous`,
+		preface+settings+get(1, "/a"), "GET /a HTTP/1.1\r\n\r\nGET /b HTTP/1.1\r\n\r\n")
+}
+
 // A gap may hide answers.
 func TestGap(t *testing.T) {
 	s := newStory(t)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/fleetprof/fleetprof/sample"
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 )
 
 func TestNewWithoutOptions(t *testing.T) {
@@ -90,6 +91,32 @@ func TestHandlersOfAServiceAreBounded(t *testing.T) {
 	}
 	s.engine.Flush()
 	s.check()
+}
+
+// Nor do many services with many handlers each take more than is theirs.
+func TestHandlersOfAllServicesAreBounded(t *testing.T) {
+	registry := prometheus.NewRegistry()
+	h := newHandlers(500, newRequestMetrics(registry))
+	before := inUse()
+	for i := range 300 {
+		s := h.service(fmt.Sprint("service ", i))
+		for j := range 500 {
+			h.template(s, methods[j%len(methods)], fmt.Sprint("/", j)).duration.Observe(1)
+		}
+	}
+	if grown := inUse() - before; grown > 32<<20 {
+		t.Errorf("%d MiB are held", grown>>20)
+	}
+	n, err := testutil.GatherAndCount(registry, "fleetprof_rpc_requests_total")
+	if most := maxHandlers + len(methods); err != nil || n > most || n < maxHandlers {
+		t.Errorf("%d handlers, %v, want %d to %d", n, err, maxHandlers, most)
+	}
+	if got := h.template(h.service("service 299"), "GET", "/new").labels.URLTemplate; got != other {
+		t.Errorf("one more is %q", got)
+	}
+	if got := h.template(h.service("service 0"), "GET", "/0").labels.URLTemplate; got != "/0" {
+		t.Errorf("one that is known is %q", got)
+	}
 }
 
 func TestMetrics(t *testing.T) {

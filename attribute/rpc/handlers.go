@@ -20,6 +20,9 @@ const (
 	// maxServices bounds the services with metrics of their own: a host runs
 	// tens of different programs that serve requests.
 	maxServices = 255
+	// maxHandlers bounds the handlers of all services: with its metrics, one takes
+	// 5 KiB. Those beyond count for a service `other`.
+	maxHandlers = 4096
 	// maxCached bounds the paths whose handler is remembered, at some 50 bytes
 	// each. Paths with ids come once, so the cache is simply emptied when full.
 	maxCached = 16384
@@ -55,6 +58,7 @@ type handlers struct {
 	perService int
 	metrics    *requestMetrics
 	services   map[string]*service
+	distinct   int // handlers of all of them
 	cache      map[uint64]*handler
 	seed       maphash.Seed
 	hash       maphash.Hash
@@ -161,14 +165,17 @@ func (h *handlers) key(kind byte, method []byte) []byte {
 	return h.scratch
 }
 
-// find looks up a key: kind, method or RPC system, 0, name. Beyond the bound it is
+// find looks up a key: kind, method or RPC system, 0, name. Beyond the bounds it is
 // that of `other`, one for each of what comes before.
 func (h *handlers) find(s *service, key []byte, name int) *handler {
 	h.scratch = key
 	if found := s.handlers[string(key)]; found != nil {
 		return found
 	}
-	if s.distinct >= h.perService {
+	if h.distinct >= maxHandlers {
+		s = h.service(other)
+	}
+	if s.distinct >= h.perService || h.distinct >= maxHandlers {
 		key = append(key[:name], other...)
 		h.scratch = key
 		if found := s.handlers[string(key)]; found != nil {
@@ -176,6 +183,7 @@ func (h *handlers) find(s *service, key []byte, name int) *handler {
 		}
 	}
 	s.distinct++
+	h.distinct++
 	text := strings.ToValidUTF8(string(key[name:]), "\uFFFD")
 	method := string(bytes.TrimSuffix(key[1:name], []byte{0}))
 	labels := sample.Handler{HTTPMethod: method}

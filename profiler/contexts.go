@@ -4,6 +4,8 @@ package profiler
 
 import (
 	"errors"
+	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"strings"
@@ -67,6 +69,9 @@ const (
 	lastLook  = 64e9
 	// maxImages bounds the ELF images of one process that are looked into.
 	maxImages = 1024
+	// maxReads bounds how often one look reads from a process, which may lead it on
+	// and on. An image takes some ten reads, at about a microsecond each.
+	maxReads = 32 << 10
 )
 
 func newContexts(kernel contextMap, proc procfs.FS, log *slog.Logger, reg prometheus.Registerer) *contexts {
@@ -195,15 +200,32 @@ func (c *contexts) look(pid uint32, of *contextOf) look {
 		return l
 	}
 	defer memory.Close()
-	if l.keys, l.err = threadcontext.Keys(memory, m.context); l.err != nil {
+	bounded := &boundedReads{ReaderAt: memory, left: maxReads}
+	if l.keys, l.err = threadcontext.Keys(bounded, m.context); l.err != nil {
 		return l
 	}
-	l.place, l.err = m.find(memory)
+	l.place, l.err = m.find(bounded)
 	return l
 }
 
+// boundedReads is memory of which so many reads are left.
+type boundedReads struct {
+	io.ReaderAt
+	left int
+}
+
+var errTooManyReads = fmt.Errorf("more than %d reads of its memory", maxReads)
+
+func (b *boundedReads) ReadAt(p []byte, at int64) (int, error) {
+	if b.left == 0 {
+		return 0, errTooManyReads
+	}
+	b.left--
+	return b.ReaderAt.ReadAt(p, at)
+}
+
 // find looks for the variable in the program first, as dynamic loaders do.
-func (m *contextMappings) find(memory *os.File) (place threadcontext.Place, err error) {
+func (m *contextMappings) find(memory *boundedReads) (place threadcontext.Place, err error) {
 	libc := threadcontext.UnknownLibc
 	if m.program != 0 {
 		if libc, err = threadcontext.LibcOf(memory, m.program); err != nil {
@@ -215,6 +237,9 @@ func (m *contextMappings) find(memory *os.File) (place threadcontext.Place, err 
 			continue
 		}
 		place, err = threadcontext.Find(memory, image, i == 0, libc)
+		if memory.left == 0 {
+			return place, errTooManyReads
+		}
 		if !errors.Is(err, threadcontext.ErrNone) {
 			return place, err
 		}

@@ -4,11 +4,15 @@ package profiler
 
 import (
 	"bytes"
+	"debug/elf"
+	"encoding/binary"
+	"errors"
 	"log/slog"
 	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -79,6 +83,37 @@ func TestThreadContexts(t *testing.T) {
 	}
 	if n := testutil.ToFloat64(p.contexts.looks.WithLabelValues("refused")); n > 0 {
 		t.Errorf("%v looks were refused", n)
+	}
+}
+
+// A process may have many images with hash tables that do not end: the look does.
+func TestLooksEnd(t *testing.T) {
+	const at, dynamic, hash, size = 0x10000, 0x1000, 0x2000, 0x10000
+	memory := make([]byte, at+size)
+	image := memory[at:]
+	copy(image, "\x7fELF\x02\x01")
+	programHeaders := []elf.Prog64{
+		{Type: uint32(elf.PT_LOAD)}, {Type: uint32(elf.PT_TLS), Memsz: 8}, {Type: uint32(elf.PT_DYNAMIC), Vaddr: dynamic, Memsz: 64},
+	}
+	put := func(at int, what any) {
+		if _, err := binary.Encode(image[at:], binary.LittleEndian, what); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put(32, uint64(64))
+	put(54, []uint16{56, uint16(len(programHeaders))})
+	put(64, programHeaders)
+	put(dynamic, []elf.Dyn64{
+		{Tag: int64(elf.DT_GNU_HASH), Val: hash}, {Tag: int64(elf.DT_SYMTAB), Val: size}, {Tag: int64(elf.DT_STRTAB), Val: size},
+	})
+	put(hash, uint32(1)) // bucket
+	m := contextMappings{images: slices.Repeat([]uint64{at}, maxImages)}
+	counted := &boundedReads{ReaderAt: bytes.NewReader(memory), left: 1 << 30}
+	reads := &boundedReads{ReaderAt: counted, left: maxReads}
+	_, err := m.find(reads)
+	t.Log(err)
+	if n := 1<<30 - counted.left; n != maxReads || errors.Is(err, threadcontext.ErrNone) {
+		t.Errorf("%d reads, %v", n, err)
 	}
 }
 

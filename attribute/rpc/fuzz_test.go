@@ -22,7 +22,7 @@ var pieces = []string{
 	"POST /e HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n", "GET /long/unfini",
 	"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", "HTTP/1.1 500 No\r\n\r\n", "HTTP/1.1 100 Continue\r\n\r\n",
 	"HTTP/1.1 101 Switching Protocols\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\nHTTP/1.1 404 No\r\n\r\n",
-	"GET /u HTTP/1.1\r\nUpgrade: h2c\r\n\r\n", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "PRI * HT", "body",
+	"GET /u HTTP/1.1\r\nUpgrade: h2c\r\n\r\n", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "PRI * HT", "body", "",
 	"\x00\x00\x00\x04\x00\x00\x00\x00\x00", "\x00\x00\x04\x01\x05\x00\x00\x00\x01\x82\x84\x86\x41", "\x00\x00\x01\x01\x04\x00\x00\x00\x01\x88",
 	"GET /t HTTP/1.1\r\ntraceparent: 00-" + aTrace + "-" + aSpan + "-01\r\n\r\n", "GET /t HTTP/1.1\r\nTraceparent: 00-0\r\n\r\n",
 }

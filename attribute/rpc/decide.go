@@ -153,6 +153,9 @@ func (e *Engine) inMemory(s *sample.Sample) (*process, *handler) {
 	if q.Source == "" || q.RPC == "" && q.Route == "" && path == "" {
 		return nil, nil
 	}
+	if q.Method == "PRI" { // the preface of HTTP/2, which golang.org/x/net/http2/h2c takes for a request
+		return nil, nil
+	}
 	p := e.process(s.Process.PID)
 	switch {
 	case q.RPC != "":

@@ -51,6 +51,14 @@ func TestPublished(t *testing.T) {
 			"a path that goes on", goroutine(1, 0), sample.Request{Source: "goroutine", Goroutine: 1, Method: "GET", Path: "/files/aa", PathCut: true},
 			"exact GET /files/{rest} by goroutine",
 		},
+		{
+			"a connection that became HTTP/2", goroutine(1, 0),
+			sample.Request{Source: "goroutine", Goroutine: 1, Method: "PRI", Path: "*"}, "unattributed",
+		},
+		{
+			"whoever it started", goroutine(2, 1),
+			sample.Request{Source: "goroutine", Goroutine: 1, Method: "PRI", Path: "*"}, "unattributed",
+		},
 		{"of a stranger", goroutine(2, 1), sample.Request{Source: "goroutine", Goroutine: 9, Method: "GET", Path: "/a"}, "unattributed"},
 		{"label of a thread", sample.Executor{}, sample.Request{Source: "label", Route: "/a"}, "exact /a by label"},
 		{"method unknown", goroutine(1, 0), sample.Request{Source: "label", Goroutine: 1, Method: "BREW", Path: "/a"}, "exact _OTHER /a by label"},

@@ -56,6 +56,8 @@ func plan() []room {
 	outside := []string{"net", "os", "syscall"}
 	return []room{
 		{name: "sample", never: outside},
+		{name: "policy", rooms: list("sample"), modules: list(yaml, prometheus), never: outside},
+		{name: "policy/remote", rooms: list("policy"), modules: list(metrics)},
 		{name: "internal/objfile", never: network},
 		{name: "internal/procfs", modules: list(sys), never: network},
 		{name: "bpf", modules: list(bpfLoader, sys), never: network},
@@ -73,10 +75,10 @@ func plan() []room {
 		{name: "symbolize", rooms: list("sample", "internal/objfile"), modules: list(demangle, metrics, sync), never: network},
 		{name: "window", rooms: list("sample"), modules: list(compress, pprof, metrics), never: network},
 		{name: "uploader", rooms: list("sample"), modules: list(compress, metrics, sync, sys)},
-		{name: "server", rooms: list("sample"), modules: list(compress, pprof, metrics, prometheus, sync, sys)},
+		{name: "server", rooms: list("sample", "policy"), modules: list(compress, pprof, metrics, prometheus, sync, sys)},
 		{
 			name: "cmd",
-			rooms: list("sample", "internal/objfile", "internal/procfs", "bpf", "profiler", "attribute", "symbolize",
+			rooms: list("sample", "policy", "policy/remote", "internal/objfile", "internal/procfs", "bpf", "profiler", "attribute", "symbolize",
 				"window", "uploader", "server"),
 			modules: list(flags, units, yaml, compress, pprof, metrics, prometheus, sync, sys),
 		},

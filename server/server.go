@@ -5,6 +5,7 @@
 //
 //	POST /api/v1/profiles, /api/v1/exemplars  package ingest
 //	GET  /api/v1/pprof, /api/v1/…             package query
+//	     /api/v1/policy, /api/v1/policy/boost package policy
 //	GET  /metrics, /healthz, /readyz          for whoever runs it
 //	GET  /                                    the page, which the caller hands in
 //
@@ -28,6 +29,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/fleetprof/fleetprof/server/ingest"
+	"github.com/fleetprof/fleetprof/server/policy"
 	"github.com/fleetprof/fleetprof/server/query"
 	"github.com/fleetprof/fleetprof/server/store"
 )
@@ -60,6 +62,7 @@ type Server struct {
 	store   *store.Store
 	log     *slog.Logger
 	host    string
+	policy  *policy.Keeper
 	handler http.Handler
 }
 
@@ -73,11 +76,16 @@ func New(o Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{store: o.Store, log: o.Logger, host: o.Host}
+	keeper, err := policy.Open(policy.Options{Dir: o.Store.Beside("policy"), Logger: o.Logger, Registerer: o.Registry})
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{store: o.Store, log: o.Logger, host: o.Host, policy: keeper}
 	mux := http.NewServeMux()
 	mux.Handle("POST /api/v1/profiles", in)
 	mux.HandleFunc("POST /api/v1/exemplars", in.ServeExemplars)
 	api.Register(mux)
+	keeper.Register(mux)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(o.Registry, promhttp.HandlerOpts{Registry: o.Registry}))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, "ok") })
 	mux.HandleFunc("GET /readyz", s.ready)
@@ -86,6 +94,9 @@ func New(o Options) (*Server, error) {
 	s.handler = http.NewCrossOriginProtection().Handler(mux)
 	return s, nil
 }
+
+// Policy is the policy that this server gives out.
+func (s *Server) Policy() *policy.Keeper { return s.policy }
 
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.handler.ServeHTTP(w, r) }
 
@@ -120,6 +131,7 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 		MaxHeaderBytes:    maxHeaderBytes,
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelWarn),
 	}
+	h.RegisterOnShutdown(s.policy.Release)
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return s.store.Run(ctx) })
 	g.Go(func() error {

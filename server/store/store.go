@@ -222,6 +222,10 @@ func (s *Store) Writable() error {
 	return os.Remove(name)
 }
 
+// Beside is the path of another part's directory in the data directory, which is
+// this process's alone as long as the store is open.
+func (s *Store) Beside(name string) string { return s.path(name) }
+
 func (s *Store) path(parts ...string) string {
 	return filepath.Join(append([]string{s.dir}, parts...)...)
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/alecthomas/units"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/fleetprof/fleetprof/policy/remote"
 	"github.com/fleetprof/fleetprof/profiler"
 	"github.com/fleetprof/fleetprof/uploader"
 	"github.com/fleetprof/fleetprof/uploader/dir"
@@ -68,6 +69,7 @@ type agentCommand struct {
 	continuous
 	Store  []string `help:"Where profiles go: http(s)://HOST:7171, a fleetprof server, or dir:PATH. Repeatable." required:"" placeholder:"URL"`
 	Listen string   `help:"Address of /metrics and /healthz; empty for none." default:"127.0.0.1:7172" placeholder:"ADDRESS"`
+	policyFlags
 }
 
 // Validate is called by the flag parser.
@@ -97,13 +99,17 @@ func (c *agentCommand) Run(ctx context.Context, con *console) error {
 	}
 	splitBudget(int64(c.Memory)).hold()
 	registry := newRegistry()
-	a, err := newAgent(c.continuous, destinations, registry, con)
+	source, err := c.source(c.Store)
+	if err != nil {
+		return err
+	}
+	a, err := newAgent(c.continuous, destinations, source, registry, con)
 	if err != nil {
 		return err
 	}
 	defer a.Close()
 	if c.Listen != "" {
-		stop, err := serveMetrics(c.Listen, registry, a.healthy, con.log)
+		stop, err := serveMetrics(c.Listen, registry, a.healthy, a.rules.handler(), con.log)
 		if err != nil {
 			return err
 		}
@@ -123,7 +129,8 @@ type agent struct {
 	failed prometheus.Counter
 }
 
-func newAgent(c continuous, to []uploader.Destination, reg prometheus.Registerer, con *console) (*agent, error) {
+// newAgent builds the agent. policies gives the policy that it obeys; nil is none.
+func newAgent(c continuous, to []uploader.Destination, policies remote.Source, reg prometheus.Registerer, con *console) (*agent, error) {
 	upload, err := uploader.New(uploader.Options{
 		Destinations: to, QueueBytes: int(c.Queue), FlushTimeout: flushTime, Logger: con.log, Registerer: reg,
 	})
@@ -133,6 +140,9 @@ func newAgent(c continuous, to []uploader.Destination, reg prometheus.Registerer
 	p, err := newPipeline(c.sampling, c.Frequency, c.Exemplars, nil, reg, con.log)
 	if err != nil {
 		return nil, err
+	}
+	if p.rules, err = newObedience(policies, p.encoding.Host, reg, con.log); err != nil {
+		return nil, errors.Join(err, p.Close())
 	}
 	failed := prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "fleetprof_windows_failed_total",
@@ -161,6 +171,8 @@ func (a *agent) Run(ctx context.Context) error {
 	go a.reload.Run(ctx)
 	go func() { sampled <- a.profiler.Run(ctx) }()
 	go func() { sent <- a.upload.Run(uploading) }()
+	stopFollowing := a.rules.follow(ctx)
+	defer stopFollowing()
 	tick := time.NewTicker(a.every)
 	defer tick.Stop()
 	for {

@@ -36,6 +36,7 @@ type pipeline struct {
 	encoding   window.Encoding
 	keep       func(pid uint32, l sample.Labels) bool
 	dropped    prometheus.Counter
+	rules      *obedience // nil if no policy is obeyed
 	folded     prometheus.Counter
 }
 
@@ -130,6 +131,7 @@ func (p *pipeline) Sample(s *sample.Sample) {
 	}
 	labels.Thread = s.Thread
 	pid, stack := s.Process.PID, s.Stack
+	p.rules.sample(pid, labels)
 	if p.requests == nil {
 		p.add(pid, stack, labels)
 		return
@@ -162,6 +164,7 @@ func (p *pipeline) cut(ctx context.Context) (sample.Profile, error) {
 		}
 		encoded = p.profiler.Files().NextWindow()
 		w = p.collector.Cut(time.Now())
+		p.rules.cut()
 	})
 	defer encoded()
 	p.folded.Add(float64(w.Folded()))

@@ -30,6 +30,7 @@ type cli struct {
 	Server serverCommand `cmd:"" help:"The central store and page for many agents."`
 	Record recordCommand `cmd:"" help:"Sample this host once and write a pprof file."`
 	Query  queryCommand  `cmd:"" help:"Ask a store: top functions, folded stacks, or a pprof file."`
+	Policy policyCommand `cmd:"" help:"Show and change what the agents of a server collect, and how much of it."`
 	Doctor doctorCommand `cmd:"" help:"Say what this host supports, what is degraded and why."`
 }
 

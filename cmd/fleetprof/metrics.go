@@ -31,8 +31,9 @@ func newRegistry() *prometheus.Registry {
 }
 
 // serveMetrics answers /metrics, /healthz and /readyz of an agent until stop
-// is called. The last two fail with what healthy says.
-func serveMetrics(address string, registry *prometheus.Registry, healthy func() error, log *slog.Logger) (stop func() error, err error) {
+// is called. The last two fail with what healthy says. policy answers what the
+// agent collects.
+func serveMetrics(address string, registry *prometheus.Registry, healthy func() error, policy http.Handler, log *slog.Logger) (stop func() error, err error) {
 	ln, err := listen(address)
 	if err != nil {
 		return nil, err
@@ -46,6 +47,7 @@ func serveMetrics(address string, registry *prometheus.Registry, healthy func() 
 	}
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{Registry: registry}))
+	mux.Handle("GET /api/v1/policy", policy)
 	mux.HandleFunc("GET /healthz", health)
 	mux.HandleFunc("GET /readyz", health)
 	server := &http.Server{

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -48,7 +49,9 @@ type localPolicy struct{ keeper *serverpolicy.Keeper }
 
 func (localPolicy) String() string { return "local: the server of this process" }
 
-func (l localPolicy) Next(ctx context.Context, tag string) (remote.Answer, error) {
+func (l localPolicy) Next(ctx context.Context, tag string, wait time.Duration) (remote.Answer, error) {
+	ctx, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
 	s := l.keeper.Wait(ctx, tag)
 	return remote.Answer{Policy: s.Policy, Tag: s.Tag, Unchanged: s.Tag == tag}, nil
 }

@@ -27,9 +27,6 @@ import (
 const (
 	path      = "/api/v1/policy"
 	boostPath = "/api/v1/policy/boost"
-	// pollWait is how long a server is asked to wait for a change. Proxies cut
-	// off what is silent for much longer.
-	pollWait = time.Minute
 	// timeout bounds a request, on top of what it waits.
 	timeout = 15 * time.Second
 	// maxHeader, maxTag and maxText bound an answer's header, its ETag and what
@@ -104,14 +101,10 @@ func redacted(err error) error {
 func (c *Client) String() string { return c.base.Redacted() }
 
 // Get asks for the policy.
-func (c *Client) Get(ctx context.Context) (Answer, error) { return c.Next(ctx, "") }
+func (c *Client) Get(ctx context.Context) (Answer, error) { return c.Next(ctx, "", 0) }
 
-// Next waits for a policy other than the one of the tag, for up to a minute.
-func (c *Client) Next(ctx context.Context, tag string) (Answer, error) {
-	wait := time.Duration(0)
-	if tag != "" {
-		wait = pollWait
-	}
+// Next waits for a policy other than the one of the tag; the empty tag is none.
+func (c *Client) Next(ctx context.Context, tag string, wait time.Duration) (Answer, error) {
 	r := request{method: http.MethodGet, path: path, wait: wait, query: url.Values{}, header: http.Header{}}
 	if tag != "" {
 		r.query.Set("wait", wait.String())

@@ -25,6 +25,9 @@ const (
 	maxWait   = 30 * time.Second
 	// maxAsked bounds the wait a server may ask for.
 	maxAsked = 5 * time.Minute
+	// pollWait is how long a server is asked to wait for a change. Proxies cut
+	// off what is silent for much longer.
+	pollWait = time.Minute
 	// leastGap is from one good answer to the next question: a server that does not
 	// wait must not make the agent ask all the time.
 	leastGap = time.Second
@@ -33,8 +36,8 @@ const (
 // Source gives the policy that is to be in force.
 type Source interface {
 	// Next waits for a policy other than the one of the tag; the empty tag is none.
-	// At the end of its patience it says that it is unchanged.
-	Next(ctx context.Context, tag string) (Answer, error)
+	// At the end of the wait, if not before, it says that it is unchanged.
+	Next(ctx context.Context, tag string, wait time.Duration) (Answer, error)
 	// String is where it comes from, without secrets.
 	String() string
 }
@@ -177,7 +180,11 @@ func (f *Follower) pull(ctx context.Context) {
 	tag, failures := "", 0
 	for ctx.Err() == nil {
 		begin := time.Now()
-		a, err := f.ask(ctx, tag)
+		patience := pollWait
+		if failures > 0 {
+			patience = 0 // to know at once that it works again
+		}
+		a, err := f.ask(ctx, tag, patience)
 		if ctx.Err() != nil {
 			return
 		}
@@ -204,8 +211,8 @@ func (f *Follower) pull(ctx context.Context) {
 }
 
 // ask gets the next answer and refuses what no good server says.
-func (f *Follower) ask(ctx context.Context, tag string) (Answer, error) {
-	a, err := f.source.Next(ctx, tag)
+func (f *Follower) ask(ctx context.Context, tag string, wait time.Duration) (Answer, error) {
+	a, err := f.source.Next(ctx, tag, wait)
 	switch {
 	case err != nil:
 		return a, err

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -383,7 +384,7 @@ type scripted chan remote.Answer
 
 func (scripted) String() string { return "script" }
 
-func (s scripted) Next(ctx context.Context, _ string) (remote.Answer, error) {
+func (s scripted) Next(ctx context.Context, _ string, _ time.Duration) (remote.Answer, error) {
 	select {
 	case a := <-s:
 		return a, nil
@@ -394,7 +395,9 @@ func (s scripted) Next(ctx context.Context, _ string) (remote.Answer, error) {
 
 // Rules end by the server's clock, however wrong ours is; an answer that says
 // nothing but the time corrects it, and does not revive what has expired.
-func TestClocks(t *testing.T) {
+func TestClocks(t *testing.T) { synctest.Test(t, testClocks) }
+
+func testClocks(t *testing.T) {
 	source := make(scripted)
 	a := follow(t, source)
 	theirs := time.Date(2040, 1, 1, 0, 0, 0, 0, time.UTC) // years ahead of this host

@@ -24,6 +24,9 @@ type Selector struct {
 	matchers []*labels.Matcher
 }
 
+// metricName is the label Prometheus takes a name before the braces for.
+const metricName = "__name__"
+
 const selectorExample = `write it like {service_name="checkout"}, or {} for all`
 
 // perSample are the labels that only a sample has. What is collected is decided
@@ -52,7 +55,7 @@ func ParseSelector(text string) (Selector, error) {
 	}
 	for _, m := range matchers {
 		switch {
-		case m.Name == labels.MetricName:
+		case m.Name == metricName:
 			return Selector{}, fmt.Errorf("processes have no metric name: leave out %s; %s", m.Value, selectorExample)
 		case slices.Contains(perSample, m.Name):
 			return Selector{}, fmt.Errorf("%s is a label of single samples, and what is collected is decided for whole processes and containers: select by labels such as service_name, container_name or process_executable_name", m.Name)

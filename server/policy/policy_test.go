@@ -25,7 +25,7 @@ import (
 
 // service is the endpoints on a loopback port.
 type service struct {
-	t        *testing.T
+	t        testing.TB
 	url      string
 	keeper   *policy.Keeper
 	registry *prometheus.Registry
@@ -35,7 +35,7 @@ func open(dir string, registry *prometheus.Registry) (*policy.Keeper, error) {
 	return policy.Open(policy.Options{Dir: dir, Logger: slog.New(slog.DiscardHandler), Registerer: registry})
 }
 
-func start(t *testing.T, dir string) *service {
+func start(t testing.TB, dir string) *service {
 	t.Helper()
 	s := &service{t: t, registry: prometheus.NewRegistry()}
 	var err error
@@ -201,7 +201,7 @@ func TestLongPoll(t *testing.T) {
 // awaitWaiting returns once so many long polls wait.
 func (s *service) awaitWaiting(n int) {
 	s.t.Helper()
-	for {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
 		families, err := s.registry.Gather()
 		if err != nil {
 			s.t.Fatal(err)
@@ -211,7 +211,9 @@ func (s *service) awaitWaiting(n int) {
 				return
 			}
 		}
-		time.Sleep(time.Millisecond)
+		if time.Now().After(deadline) {
+			s.t.Fatalf("%d long polls do not wait", n)
+		}
 	}
 }
 

@@ -47,7 +47,12 @@ type Policy struct {
 	// Version is the number that the server gave the document; 0 is none.
 	Version uint64
 	Rules   []Rule
+
+	versioned bool // the text has a version, be it 0
 }
+
+// Versioned reports whether the document says which version it was made from.
+func (p Policy) Versioned() bool { return p.versioned }
 
 // Rule is one line of a policy. Exactly one of Off, KeepOneIn and Frequency is
 // set.

@@ -59,6 +59,7 @@ func readPolicy(root node) (Policy, error) {
 	there := r.fields(root, map[string]setter{
 		"version": func(n node) (err error) {
 			p.Version, err = readVersion(n)
+			p.versioned = true
 			return err
 		},
 		"rules": func(n node) error {

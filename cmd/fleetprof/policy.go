@@ -137,7 +137,7 @@ func (c *policySetCommand) Run(ctx context.Context, con *console) error {
 	if err != nil {
 		return wayOut(err)
 	}
-	if next.Version != 0 && next.Version != now.Policy.Version {
+	if next.Versioned() && next.Version != now.Policy.Version {
 		return fmt.Errorf("set policy: %s was made from version %d and version %d is in force: get it again (fleetprof policy get) and repeat the change on that, or take the line version out to replace it",
 			c.File, next.Version, now.Policy.Version)
 	}

@@ -152,8 +152,8 @@ func (f *Follower) put(s state) {
 	f.metrics.changes.Inc()
 }
 
-// take has an answer in force. Of an answer that says nothing new there is the
-// server's time: it corrects ours, but does not turn it back, so that a rule that
+// take has an answer in force. One that says nothing new may still tell the
+// server's time: that corrects ours, but does not turn it back, so that a rule that
 // has expired stays so.
 func (f *Follower) take(a Answer) {
 	s := *f.state.Load()
@@ -161,6 +161,9 @@ func (f *Follower) take(a Answer) {
 	if !a.Unchanged {
 		f.log.Info("policy in force", "version", a.Policy.Version, "rules", len(a.Policy.Rules), "from", f.source.String())
 		f.put(state{policy: a.Policy, tag: a.Tag, received: c.ours, clock: c})
+		return
+	}
+	if a.Time.IsZero() {
 		return
 	}
 	was := s.clock.now()

@@ -84,6 +84,9 @@ func (c *agentCommand) Validate() error {
 			return err
 		}
 	}
+	if _, err := c.source(c.Store); err != nil {
+		return badFlag("policy-from", "is wrong: %w", err)
+	}
 	return c.continuous.Validate()
 }
 

@@ -22,6 +22,7 @@ const (
 	chainMapCounters              = "counters"
 	chainMapLayouts               = "layouts"
 	chainMapLists                 = "lists"
+	chainMapPaces                 = "paces"
 	chainMapProcesses             = "processes"
 	chainMapPrograms              = "programs"
 	chainMapRing                  = "ring"
@@ -29,6 +30,7 @@ const (
 	chainMapSegments              = "segments"
 	chainMapSent                  = "sent"
 	chainMapServing               = "serving"
+	chainMapWeights               = "weights"
 	chainProgEndWalk              = "end_walk"
 	chainProgSample               = "sample"
 	chainProgWalkOn               = "walk_on"
@@ -42,6 +44,7 @@ const (
 	chainVarEmitLayout            = "emit_layout"
 	chainVarEmitLimit             = "emit_limit"
 	chainVarEmitMapping           = "emit_mapping"
+	chainVarEmitPace              = "emit_pace"
 	chainVarEmitProcess           = "emit_process"
 	chainVarEmitProgram           = "emit_program"
 	chainVarEmitRecordKind        = "emit_record_kind"
@@ -54,10 +57,13 @@ const (
 	chainVarEmitStop              = "emit_stop"
 	chainVarEmitTick              = "emit_tick"
 	chainVarEmitTickFlag          = "emit_tick_flag"
+	chainVarEmitWeight            = "emit_weight"
 	chainVarEpoch                 = "epoch"
 	chainVarHashSeed              = "hash_seed"
 	chainVarKernelStackBytes      = "kernel_stack_bytes"
 	chainVarRingBytes             = "ring_bytes"
+	chainVarUsualWeight           = "usual_weight"
+	chainVarWeighing              = "weighing"
 )
 
 // loadChain returns the embedded CollectionSpec for chain.
@@ -117,6 +123,7 @@ type chainMapSpecs struct {
 	Counters  *ebpf.MapSpec `ebpf:"counters"`
 	Layouts   *ebpf.MapSpec `ebpf:"layouts"`
 	Lists     *ebpf.MapSpec `ebpf:"lists"`
+	Paces     *ebpf.MapSpec `ebpf:"paces"`
 	Processes *ebpf.MapSpec `ebpf:"processes"`
 	Programs  *ebpf.MapSpec `ebpf:"programs"`
 	Ring      *ebpf.MapSpec `ebpf:"ring"`
@@ -124,6 +131,7 @@ type chainMapSpecs struct {
 	Segments  *ebpf.MapSpec `ebpf:"segments"`
 	Sent      *ebpf.MapSpec `ebpf:"sent"`
 	Serving   *ebpf.MapSpec `ebpf:"serving"`
+	Weights   *ebpf.MapSpec `ebpf:"weights"`
 }
 
 // chainVariableSpecs contains global variables before they are loaded into the kernel.
@@ -140,6 +148,7 @@ type chainVariableSpecs struct {
 	EmitLayout            *ebpf.VariableSpec `ebpf:"emit_layout"`
 	EmitLimit             *ebpf.VariableSpec `ebpf:"emit_limit"`
 	EmitMapping           *ebpf.VariableSpec `ebpf:"emit_mapping"`
+	EmitPace              *ebpf.VariableSpec `ebpf:"emit_pace"`
 	EmitProcess           *ebpf.VariableSpec `ebpf:"emit_process"`
 	EmitProgram           *ebpf.VariableSpec `ebpf:"emit_program"`
 	EmitRecordKind        *ebpf.VariableSpec `ebpf:"emit_record_kind"`
@@ -152,10 +161,13 @@ type chainVariableSpecs struct {
 	EmitStop              *ebpf.VariableSpec `ebpf:"emit_stop"`
 	EmitTick              *ebpf.VariableSpec `ebpf:"emit_tick"`
 	EmitTickFlag          *ebpf.VariableSpec `ebpf:"emit_tick_flag"`
+	EmitWeight            *ebpf.VariableSpec `ebpf:"emit_weight"`
 	Epoch                 *ebpf.VariableSpec `ebpf:"epoch"`
 	HashSeed              *ebpf.VariableSpec `ebpf:"hash_seed"`
 	KernelStackBytes      *ebpf.VariableSpec `ebpf:"kernel_stack_bytes"`
 	RingBytes             *ebpf.VariableSpec `ebpf:"ring_bytes"`
+	UsualWeight           *ebpf.VariableSpec `ebpf:"usual_weight"`
+	Weighing              *ebpf.VariableSpec `ebpf:"weighing"`
 }
 
 // chainObjects contains all objects after they have been loaded into the kernel.
@@ -184,6 +196,7 @@ type chainMaps struct {
 	Counters  *ebpf.Map `ebpf:"counters"`
 	Layouts   *ebpf.Map `ebpf:"layouts"`
 	Lists     *ebpf.Map `ebpf:"lists"`
+	Paces     *ebpf.Map `ebpf:"paces"`
 	Processes *ebpf.Map `ebpf:"processes"`
 	Programs  *ebpf.Map `ebpf:"programs"`
 	Ring      *ebpf.Map `ebpf:"ring"`
@@ -191,6 +204,7 @@ type chainMaps struct {
 	Segments  *ebpf.Map `ebpf:"segments"`
 	Sent      *ebpf.Map `ebpf:"sent"`
 	Serving   *ebpf.Map `ebpf:"serving"`
+	Weights   *ebpf.Map `ebpf:"weights"`
 }
 
 func (m *chainMaps) Close() error {
@@ -201,6 +215,7 @@ func (m *chainMaps) Close() error {
 		m.Counters,
 		m.Layouts,
 		m.Lists,
+		m.Paces,
 		m.Processes,
 		m.Programs,
 		m.Ring,
@@ -208,6 +223,7 @@ func (m *chainMaps) Close() error {
 		m.Segments,
 		m.Sent,
 		m.Serving,
+		m.Weights,
 	)
 }
 
@@ -225,6 +241,7 @@ type chainVariables struct {
 	EmitLayout            *ebpf.Variable `ebpf:"emit_layout"`
 	EmitLimit             *ebpf.Variable `ebpf:"emit_limit"`
 	EmitMapping           *ebpf.Variable `ebpf:"emit_mapping"`
+	EmitPace              *ebpf.Variable `ebpf:"emit_pace"`
 	EmitProcess           *ebpf.Variable `ebpf:"emit_process"`
 	EmitProgram           *ebpf.Variable `ebpf:"emit_program"`
 	EmitRecordKind        *ebpf.Variable `ebpf:"emit_record_kind"`
@@ -237,10 +254,13 @@ type chainVariables struct {
 	EmitStop              *ebpf.Variable `ebpf:"emit_stop"`
 	EmitTick              *ebpf.Variable `ebpf:"emit_tick"`
 	EmitTickFlag          *ebpf.Variable `ebpf:"emit_tick_flag"`
+	EmitWeight            *ebpf.Variable `ebpf:"emit_weight"`
 	Epoch                 *ebpf.Variable `ebpf:"epoch"`
 	HashSeed              *ebpf.Variable `ebpf:"hash_seed"`
 	KernelStackBytes      *ebpf.Variable `ebpf:"kernel_stack_bytes"`
 	RingBytes             *ebpf.Variable `ebpf:"ring_bytes"`
+	UsualWeight           *ebpf.Variable `ebpf:"usual_weight"`
+	Weighing              *ebpf.Variable `ebpf:"weighing"`
 }
 
 // chainPrograms contains all programs after they have been loaded into the kernel.

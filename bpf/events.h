@@ -81,7 +81,11 @@ enum counter {
 	COUNTER_KNOWN = 8,	       /* ticks whose stack did not have to travel again */
 	COUNTER_LOST_CALL = 9,	       /* ticks whose chain of tail calls broke: never seen */
 	COUNTER_LABELS_CUT = 10,       /* ticks with labels that could not be read, or not all */
-	COUNTERS = 11,
+	COUNTER_EXCLUDED = 11,	       /* ticks of processes that are not sampled */
+	COUNTER_PASSED_OVER = 12,      /* ticks that another tick of their process stands for */
+	COUNTER_LOST_WEIGHT = 13,      /* not events: the ticks that lost ones stood for, */
+	COUNTER_LOST_NANOSECONDS = 14, /* and their CPU time */
+	COUNTERS = 15,
 };
 
 /* Who executes: sample.ExecutorKind is the Go side of it. */
@@ -116,9 +120,11 @@ struct tick {
 	__u64 goroutine; /* its number, and that of the one that started it */
 	__u64 parent;
 	__u8 comm[COMM_BYTES];
+	__u32 weight;	 /* ticks that the record stands for, this one included */
+	__u32 period_ns; /* CPU time of each of them */
 };
 
-_Static_assert(sizeof(struct tick) == 96, "struct tick is part of the treaty");
+_Static_assert(sizeof(struct tick) == 104, "struct tick is part of the treaty");
 
 /* User registers, by DWARF number: 16 of them on amd64, x0 to x30 and sp on
  * arm64. What there is not is 0. */
@@ -360,6 +366,27 @@ struct context {
 };
 
 _Static_assert(sizeof(struct context) == 40, "struct context is part of the treaty");
+
+/* How many ticks of a process one sample stands for, 0 for none. The decision is about
+ * one program: exec_id is that of its ticks. */
+struct weight {
+	__u64 exec_id;
+	__u32 ticks;
+	__u32 reserved;
+};
+
+_Static_assert(sizeof(struct weight) == 16, "struct weight is part of the treaty");
+
+/* How far apart the ticks of a CPU are. A change begins the interval anew, so the first
+ * tick then also stands for what had passed of the one before: until second_at
+ * (CLOCK_MONOTONIC) a tick stands for first_ns. */
+struct pace {
+	__u32 period_ns;
+	__u32 first_ns;
+	__u64 second_at;
+};
+
+_Static_assert(sizeof(struct pace) == 16, "struct pace is part of the treaty");
 
 /*
  * Memory that both sides see: Go writes it, the walk reads it. The unwind tables

@@ -96,6 +96,11 @@ func specOf(opts Options, loop bool) (*ebpf.CollectionSpec, error) {
 	}
 	spec.Maps[samplerMapRing].MaxEntries = uint32(opts.RingBytes)
 	spec.Maps[samplerMapBlocks].MaxEntries = uint32(opts.TableBlocks)
+	cpus, err := ebpf.PossibleCPU()
+	if err != nil {
+		return nil, fmt.Errorf("count possible CPUs: %w", err)
+	}
+	spec.Maps[samplerMapPaces].MaxEntries = uint32(cpus)
 	for name, value := range map[string]any{
 		samplerVarCgroupSubsys:     int32(opts.CgroupSubsystem),
 		samplerVarKernelStackBytes: kernelStackBytes(),
@@ -156,7 +161,7 @@ func mapBytes(maps []*ebpf.Map) (uint64, error) {
 
 func (s *Sampler) maps() []*ebpf.Map {
 	o := &s.objects
-	return []*ebpf.Map{o.Ring, o.Counters, o.Scratch, o.Blocks, o.Segments, o.Lists, o.Processes, o.Sent, o.Programs, o.Layouts, o.Serving}
+	return []*ebpf.Map{o.Ring, o.Counters, o.Scratch, o.Blocks, o.Segments, o.Lists, o.Processes, o.Sent, o.Programs, o.Layouts, o.Serving, o.Weights, o.Paces}
 }
 
 // Counters are events since load, summed over CPUs.
@@ -172,6 +177,10 @@ type Counters struct {
 	LateRefused      uint64 // the same, had there been room
 	Known            uint64 // ticks whose stack did not have to travel again
 	LabelsCut        uint64 // ticks with labels that could not be read, or not all
+	Excluded         uint64 // ticks of processes that are not sampled
+	PassedOver       uint64 // ticks that another one of their process stands for
+	LostWeight       uint64 // no events: the ticks that lost ones stood for
+	LostNanoseconds  uint64 // and the CPU time of those
 }
 
 // Counters reads the sampler's counters.
@@ -189,6 +198,10 @@ func (s *Sampler) Counters() (Counters, error) {
 		samplerCounterCOUNTER_LATE_REFUSED:       &c.LateRefused,
 		samplerCounterCOUNTER_KNOWN:              &c.Known,
 		samplerCounterCOUNTER_LABELS_CUT:         &c.LabelsCut,
+		samplerCounterCOUNTER_EXCLUDED:           &c.Excluded,
+		samplerCounterCOUNTER_PASSED_OVER:        &c.PassedOver,
+		samplerCounterCOUNTER_LOST_WEIGHT:        &c.LostWeight,
+		samplerCounterCOUNTER_LOST_NANOSECONDS:   &c.LostNanoseconds,
 	} {
 		var perCPU []uint64
 		if err := s.objects.Counters.Lookup(uint32(which), &perCPU); err != nil {

@@ -18,6 +18,7 @@
 
 #include "events.h"
 #include "kernel.h"
+#include "select.h"
 #include "executor.h"
 #include "request.h"
 #include "labels.h"
@@ -48,6 +49,8 @@ const enum segment_state emit_segment_state __attribute__((unused));
 const struct segment emit_segment __attribute__((unused));
 const struct mapping emit_mapping __attribute__((unused));
 const struct process emit_process __attribute__((unused));
+const struct weight emit_weight __attribute__((unused));
+const struct pace emit_pace __attribute__((unused));
 
 /*
  * Load-time constants, set by bpf.Load before the verifier sees the program.
@@ -135,12 +138,25 @@ struct {
  * Steps. Each failure bumps exactly one counter and is visible in the record.
  */
 
-static __always_inline void count(__u32 which)
+static __always_inline void add(__u32 which, __u64 n)
 {
 	__u64 *value = bpf_map_lookup_elem(&counters, &which);
 
 	if (value)
-		*value += 1;
+		*value += n;
+}
+
+static __always_inline void count(__u32 which)
+{
+	add(which, 1);
+}
+
+/* Counts a tick that was to be a sample and will not be one, and what it stood for. */
+static __always_inline void lose(__u32 which, __u32 weight, __u32 period_ns)
+{
+	count(which);
+	add(COUNTER_LOST_WEIGHT, weight);
+	add(COUNTER_LOST_NANOSECONDS, (__u64)weight * period_ns);
 }
 
 /* The kernfs id of the task's cgroup, 0 if it cannot be read. Equal to the
@@ -372,7 +388,7 @@ static __always_inline void send(struct scratch *s)
 	if (bytes > sizeof(s->tick) + sizeof(s->frames))
 		bytes = sizeof(s->tick) + sizeof(s->frames);
 	if (bpf_ringbuf_output(&ring, s, bytes, wakeup(s)))
-		count(COUNTER_LOST_RING_FULL);
+		lose(COUNTER_LOST_RING_FULL, s->tick.weight, s->tick.period_ns);
 	else if (place)
 		*place = mark;
 }
@@ -426,7 +442,7 @@ int walk_on(struct user_abi *ctx)
 	if (step == STEP_MORE && s->walk.frames < FRAMES_PER_CALL * CALLS)
 		bpf_tail_call(ctx, &calls, CALL_WALK);
 	bpf_tail_call(ctx, &calls, CALL_END);
-	count(COUNTER_LOST_CALL);
+	lose(COUNTER_LOST_CALL, s->tick.weight, s->tick.period_ns);
 	return 0;
 }
 
@@ -604,27 +620,40 @@ int sample(struct user_abi *ctx)
 {
 	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
 	__u64 pid_tgid = bpf_get_current_pid_tgid();
-	struct scratch *s = my_scratch();
 	__u64 mode_now = mode(ctx);
+	struct scratch *s;
+	__u32 weight, cpu, period_ns;
+	__u64 now;
 
 	if (pid_tgid == 0)
 		return 0; /* idle: hardware counters know no exclude_idle */
 	count(COUNTER_TICKS);
+	weight = weight_of(task, pid_tgid >> 32);
+	if (!chosen(weight)) {
+		count(weight ? COUNTER_PASSED_OVER : COUNTER_EXCLUDED);
+		return 0;
+	}
+	now = bpf_ktime_get_ns();
+	cpu = bpf_get_smp_processor_id();
+	period_ns = period_at(cpu, now);
+	s = my_scratch();
 	if (!s) {
-		count(COUNTER_LOST_SCRATCH);
+		lose(COUNTER_LOST_SCRATCH, weight, period_ns);
 		return 0;
 	}
 	s->tick = (struct tick){
 		.kind = RECORD_TICK,
 		.stop = STOP_NONE,
-		.time_ns = bpf_ktime_get_ns(),
+		.time_ns = now,
 		.cgroup_id = cgroup_id(task),
 		.stack_hash = hash_seed,
 		.mm = (__u64)BPF_CORE_READ(task, mm),
 		.exec_id = BPF_CORE_READ(task, self_exec_id),
 		.tgid = pid_tgid >> 32,
 		.tid = (__u32)pid_tgid,
-		.cpu = bpf_get_smp_processor_id(),
+		.cpu = cpu,
+		.weight = weight,
+		.period_ns = period_ns,
 	};
 	bpf_get_current_comm(s->tick.comm, sizeof(s->tick.comm));
 	s->queued = bpf_ringbuf_query(&ring, BPF_RB_AVAIL_DATA);

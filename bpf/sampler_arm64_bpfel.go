@@ -53,7 +53,11 @@ const (
 	samplerCounterCOUNTER_KNOWN              samplerCounter = 8
 	samplerCounterCOUNTER_LOST_CALL          samplerCounter = 9
 	samplerCounterCOUNTER_LABELS_CUT         samplerCounter = 10
-	samplerCounterCOUNTERS                   samplerCounter = 11
+	samplerCounterCOUNTER_EXCLUDED           samplerCounter = 11
+	samplerCounterCOUNTER_PASSED_OVER        samplerCounter = 12
+	samplerCounterCOUNTER_LOST_WEIGHT        samplerCounter = 13
+	samplerCounterCOUNTER_LOST_NANOSECONDS   samplerCounter = 14
+	samplerCounterCOUNTERS                   samplerCounter = 15
 )
 
 type samplerExecutor uint32
@@ -163,6 +167,13 @@ type samplerMapping struct {
 	Reserved uint32
 }
 
+type samplerPace struct {
+	_        structs.HostLayout
+	PeriodNs uint32
+	FirstNs  uint32
+	SecondAt uint64
+}
+
 type samplerProcess struct {
 	_      structs.HostLayout
 	Mm     uint64
@@ -250,6 +261,8 @@ type samplerScratch struct {
 		Goroutine    uint64
 		Parent       uint64
 		Comm         [16]uint8
+		Weight       uint32
+		PeriodNs     uint32
 	}
 	Frames    [2051]uint64
 	Registers struct {
@@ -406,6 +419,8 @@ type samplerTick struct {
 	Goroutine    uint64
 	Parent       uint64
 	Comm         [16]uint8
+	Weight       uint32
+	PeriodNs     uint32
 }
 
 type samplerTickFlag uint32
@@ -417,6 +432,13 @@ const (
 	samplerTickFlagTICK_LATE          samplerTickFlag = 8
 )
 
+type samplerWeight struct {
+	_        structs.HostLayout
+	ExecId   uint64
+	Ticks    uint32
+	Reserved uint32
+}
+
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
@@ -426,6 +448,7 @@ const (
 	samplerMapCounters              = "counters"
 	samplerMapLayouts               = "layouts"
 	samplerMapLists                 = "lists"
+	samplerMapPaces                 = "paces"
 	samplerMapProcesses             = "processes"
 	samplerMapPrograms              = "programs"
 	samplerMapRing                  = "ring"
@@ -433,6 +456,7 @@ const (
 	samplerMapSegments              = "segments"
 	samplerMapSent                  = "sent"
 	samplerMapServing               = "serving"
+	samplerMapWeights               = "weights"
 	samplerProgSample               = "sample"
 	samplerVarCgroupSubsys          = "cgroup_subsys"
 	samplerVarEmitContext           = "emit_context"
@@ -444,6 +468,7 @@ const (
 	samplerVarEmitLayout            = "emit_layout"
 	samplerVarEmitLimit             = "emit_limit"
 	samplerVarEmitMapping           = "emit_mapping"
+	samplerVarEmitPace              = "emit_pace"
 	samplerVarEmitProcess           = "emit_process"
 	samplerVarEmitProgram           = "emit_program"
 	samplerVarEmitRecordKind        = "emit_record_kind"
@@ -456,10 +481,13 @@ const (
 	samplerVarEmitStop              = "emit_stop"
 	samplerVarEmitTick              = "emit_tick"
 	samplerVarEmitTickFlag          = "emit_tick_flag"
+	samplerVarEmitWeight            = "emit_weight"
 	samplerVarEpoch                 = "epoch"
 	samplerVarHashSeed              = "hash_seed"
 	samplerVarKernelStackBytes      = "kernel_stack_bytes"
 	samplerVarRingBytes             = "ring_bytes"
+	samplerVarUsualWeight           = "usual_weight"
+	samplerVarWeighing              = "weighing"
 )
 
 // loadSampler returns the embedded CollectionSpec for sampler.
@@ -516,6 +544,7 @@ type samplerMapSpecs struct {
 	Counters  *ebpf.MapSpec `ebpf:"counters"`
 	Layouts   *ebpf.MapSpec `ebpf:"layouts"`
 	Lists     *ebpf.MapSpec `ebpf:"lists"`
+	Paces     *ebpf.MapSpec `ebpf:"paces"`
 	Processes *ebpf.MapSpec `ebpf:"processes"`
 	Programs  *ebpf.MapSpec `ebpf:"programs"`
 	Ring      *ebpf.MapSpec `ebpf:"ring"`
@@ -523,6 +552,7 @@ type samplerMapSpecs struct {
 	Segments  *ebpf.MapSpec `ebpf:"segments"`
 	Sent      *ebpf.MapSpec `ebpf:"sent"`
 	Serving   *ebpf.MapSpec `ebpf:"serving"`
+	Weights   *ebpf.MapSpec `ebpf:"weights"`
 }
 
 // samplerVariableSpecs contains global variables before they are loaded into the kernel.
@@ -539,6 +569,7 @@ type samplerVariableSpecs struct {
 	EmitLayout            *ebpf.VariableSpec `ebpf:"emit_layout"`
 	EmitLimit             *ebpf.VariableSpec `ebpf:"emit_limit"`
 	EmitMapping           *ebpf.VariableSpec `ebpf:"emit_mapping"`
+	EmitPace              *ebpf.VariableSpec `ebpf:"emit_pace"`
 	EmitProcess           *ebpf.VariableSpec `ebpf:"emit_process"`
 	EmitProgram           *ebpf.VariableSpec `ebpf:"emit_program"`
 	EmitRecordKind        *ebpf.VariableSpec `ebpf:"emit_record_kind"`
@@ -551,10 +582,13 @@ type samplerVariableSpecs struct {
 	EmitStop              *ebpf.VariableSpec `ebpf:"emit_stop"`
 	EmitTick              *ebpf.VariableSpec `ebpf:"emit_tick"`
 	EmitTickFlag          *ebpf.VariableSpec `ebpf:"emit_tick_flag"`
+	EmitWeight            *ebpf.VariableSpec `ebpf:"emit_weight"`
 	Epoch                 *ebpf.VariableSpec `ebpf:"epoch"`
 	HashSeed              *ebpf.VariableSpec `ebpf:"hash_seed"`
 	KernelStackBytes      *ebpf.VariableSpec `ebpf:"kernel_stack_bytes"`
 	RingBytes             *ebpf.VariableSpec `ebpf:"ring_bytes"`
+	UsualWeight           *ebpf.VariableSpec `ebpf:"usual_weight"`
+	Weighing              *ebpf.VariableSpec `ebpf:"weighing"`
 }
 
 // samplerObjects contains all objects after they have been loaded into the kernel.
@@ -582,6 +616,7 @@ type samplerMaps struct {
 	Counters  *ebpf.Map `ebpf:"counters"`
 	Layouts   *ebpf.Map `ebpf:"layouts"`
 	Lists     *ebpf.Map `ebpf:"lists"`
+	Paces     *ebpf.Map `ebpf:"paces"`
 	Processes *ebpf.Map `ebpf:"processes"`
 	Programs  *ebpf.Map `ebpf:"programs"`
 	Ring      *ebpf.Map `ebpf:"ring"`
@@ -589,6 +624,7 @@ type samplerMaps struct {
 	Segments  *ebpf.Map `ebpf:"segments"`
 	Sent      *ebpf.Map `ebpf:"sent"`
 	Serving   *ebpf.Map `ebpf:"serving"`
+	Weights   *ebpf.Map `ebpf:"weights"`
 }
 
 func (m *samplerMaps) Close() error {
@@ -598,6 +634,7 @@ func (m *samplerMaps) Close() error {
 		m.Counters,
 		m.Layouts,
 		m.Lists,
+		m.Paces,
 		m.Processes,
 		m.Programs,
 		m.Ring,
@@ -605,6 +642,7 @@ func (m *samplerMaps) Close() error {
 		m.Segments,
 		m.Sent,
 		m.Serving,
+		m.Weights,
 	)
 }
 
@@ -622,6 +660,7 @@ type samplerVariables struct {
 	EmitLayout            *ebpf.Variable `ebpf:"emit_layout"`
 	EmitLimit             *ebpf.Variable `ebpf:"emit_limit"`
 	EmitMapping           *ebpf.Variable `ebpf:"emit_mapping"`
+	EmitPace              *ebpf.Variable `ebpf:"emit_pace"`
 	EmitProcess           *ebpf.Variable `ebpf:"emit_process"`
 	EmitProgram           *ebpf.Variable `ebpf:"emit_program"`
 	EmitRecordKind        *ebpf.Variable `ebpf:"emit_record_kind"`
@@ -634,10 +673,13 @@ type samplerVariables struct {
 	EmitStop              *ebpf.Variable `ebpf:"emit_stop"`
 	EmitTick              *ebpf.Variable `ebpf:"emit_tick"`
 	EmitTickFlag          *ebpf.Variable `ebpf:"emit_tick_flag"`
+	EmitWeight            *ebpf.Variable `ebpf:"emit_weight"`
 	Epoch                 *ebpf.Variable `ebpf:"epoch"`
 	HashSeed              *ebpf.Variable `ebpf:"hash_seed"`
 	KernelStackBytes      *ebpf.Variable `ebpf:"kernel_stack_bytes"`
 	RingBytes             *ebpf.Variable `ebpf:"ring_bytes"`
+	UsualWeight           *ebpf.Variable `ebpf:"usual_weight"`
+	Weighing              *ebpf.Variable `ebpf:"weighing"`
 }
 
 // samplerPrograms contains all programs after they have been loaded into the kernel.

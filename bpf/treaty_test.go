@@ -45,6 +45,8 @@ func TestLayoutsAreTheObjects(t *testing.T) {
 		"segment":            reflect.TypeFor[Segment](),
 		"mapping":            reflect.TypeFor[Mapping](),
 		"process":            reflect.TypeFor[Process](),
+		"weight":             reflect.TypeFor[samplerWeight](),
+		"pace":               reflect.TypeFor[Pace](),
 	} {
 		t.Run(name, func(t *testing.T) {
 			var c *btf.Struct

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/fleetprof/fleetprof/bpf"
 	"github.com/fleetprof/fleetprof/internal/procfs"
 )
 
@@ -23,6 +24,8 @@ type cpu struct {
 	// ran is how long the tick event had been running when it was last looked
 	// at, in nanoseconds.
 	ran uint64
+	// since is when its ticks began to come in their cadence, CLOCK_MONOTONIC.
+	since uint64
 }
 
 // stalled tells whether the events have ended: the kernel takes them off a CPU
@@ -45,9 +48,12 @@ func (c *cpu) close() {
 // cpus keeps the events of all online CPUs. Not safe for concurrent use.
 type cpus struct {
 	open    func(number int) (*cpu, error)
+	setPace func(number int, p bpf.Pace) error
 	online  func() ([]int, error)
 	byNo    map[int]*cpu
 	enabled bool
+	// cadence is that of the ticks on all CPUs.
+	cadence cadence
 }
 
 func onlineCPUs() ([]int, error) { return procfs.ReadCPUList(onlinePath) }
@@ -79,10 +85,14 @@ func (c *cpus) update(drain func(*sideband)) error {
 			return err
 		}
 		c.byNo[number] = opened
+		if err := c.setPace(number, c.cadence.first()); err != nil {
+			return err
+		}
 		if c.enabled {
 			if err := errors.Join(enable(opened.side.fd), enable(opened.tick)); err != nil {
 				return fmt.Errorf("enable events on cpu %d: %w", number, err)
 			}
+			opened.since = monotonic()
 		}
 	}
 	return nil
@@ -103,6 +113,7 @@ func (c *cpus) enableTicks() error {
 		if err := enable(open.tick); err != nil {
 			return fmt.Errorf("enable sampler on cpu %d: %w", number, err)
 		}
+		open.since = monotonic()
 	}
 	c.enabled = true
 	return nil

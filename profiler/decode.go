@@ -144,6 +144,7 @@ func (d *decoder) tick(record []byte) (tick, error) {
 			KernelThread: h.Flags&bpf.FlagKernelThread != 0,
 			KernelCut:    h.Flags&bpf.FlagKernelCut != 0,
 			Time:         h.TimeNs,
+			Weight:       sample.Weight{Ticks: h.Weight, Period: h.PeriodNs},
 			CgroupID:     h.CgroupId,
 			PID:          h.Tgid,
 			TID:          h.Tid,

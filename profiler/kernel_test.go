@@ -49,7 +49,7 @@ func openKernelTest(t *testing.T, frequency, ringBytes int, set func(*Options, R
 	t.Helper()
 	got := new(recorder)
 	options := Options{
-		Frequency: frequency, Event: CPUClock, RingBytes: ringBytes, TableBlocks: 16, CgroupSubsystem: bpf.CgroupV2,
+		Rates: Rates{Frequency: frequency}, Event: CPUClock, RingBytes: ringBytes, TableBlocks: 16, CgroupSubsystem: bpf.CgroupV2,
 		Proc: procfs.New("/proc"), Sink: got,
 		Logger:     slog.New(slog.NewTextHandler(t.Output(), nil)),
 		Registerer: prometheus.NewRegistry(),

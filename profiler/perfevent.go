@@ -67,6 +67,16 @@ func newTick(cpu int, event Event, period uint64) (int, error) {
 	return fd, nil
 }
 
+// setPeriod changes the distance between two ticks, and begins a new one:
+// perf_event_open(2), PERF_EVENT_IOC_PERIOD.
+func setPeriod(fd int, period uint64) error {
+	_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.PERF_EVENT_IOC_PERIOD, uintptr(unsafe.Pointer(&period)))
+	if errno != 0 {
+		return errno
+	}
+	return nil
+}
+
 // runningTime is how long an event from newTick has been running, in
 // nanoseconds; on an online CPU it grows, busy or idle.
 func runningTime(fd int) (uint64, error) {

@@ -249,6 +249,7 @@ func (p *processes) region(raw *sample.Raw, proc *process, address uint64) *regi
 func (p *processes) locate(raw *sample.Raw, proc *process, hold func(r *region, tasks ...uint32)) *sample.Sample {
 	s := &sample.Sample{
 		Time:     raw.Time,
+		Weight:   raw.Weight,
 		Process:  sample.Process{PID: raw.PID},
 		TID:      raw.TID,
 		Thread:   raw.Comm,

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -34,6 +35,7 @@ func newReplay(t *testing.T) (p *Profiler, got *recorder) {
 		Mappings: make([]bpf.Mapping, bpf.Lists*bpf.ListLength),
 	}, make(kernelProcesses))
 	p.programs = newPrograms(make(kernelPrograms), images(p.files, proc), func(uint32) *process { return nil }, p.log)
+	p.selection = newSelection(make(kernelWeights), Rates{}, p.log, prometheus.NewRegistry())
 	p.contexts = newContexts(fakeContexts{}, proc, p.log, prometheus.NewRegistry())
 	return p, got
 }
@@ -69,12 +71,16 @@ func (k kernelProcesses) DeleteProcess(pid uint32) error {
 type recorder struct {
 	samples        []*sample.Sample
 	lost           uint64
+	lostCPU        time.Duration
 	activities     []sample.Activity
 	lostActivities uint64
 }
 
 func (r *recorder) Sample(s *sample.Sample) { r.samples = append(r.samples, s) }
-func (r *recorder) Lost(n uint64)           { r.lost += n }
+func (r *recorder) Lost(n uint64, cpu time.Duration) {
+	r.lost += n
+	r.lostCPU += cpu
+}
 func (r *recorder) LostActivities(n uint64) { r.lostActivities += n }
 func (r *recorder) Exited(uint32)           {}
 func (r *recorder) Activity(a *sample.Activity) {

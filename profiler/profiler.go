@@ -35,8 +35,9 @@ import (
 // goroutine, one at a time; they must be quick.
 type Sink interface {
 	Sample(*sample.Sample)
-	// Lost says that n more ticks have happened of which nothing else is known.
-	Lost(n uint64)
+	// Lost says that so many more ticks have happened, of that CPU time in all, of
+	// which nothing else is known.
+	Lost(ticks uint64, cpu time.Duration)
 }
 
 // RequestSink takes what tells of requests, as Sink takes samples and from the same
@@ -54,8 +55,7 @@ type RequestSink interface {
 
 // Options say what to sample and where it goes. All fields but Requests are needed.
 type Options struct {
-	// Frequency is ticks per second and CPU.
-	Frequency int
+	Rates
 	Event     Event
 	RingBytes int
 	// TableBlocks is the memory for unwind tables in MiB.
@@ -109,6 +109,7 @@ type Profiler struct {
 	lists     *lists
 	walker    *walker
 	programs  *programs
+	selection *selection
 	contexts  *contexts
 	kernel    *kernelCollector
 	// activities is nil if requests are not followed.
@@ -125,7 +126,7 @@ type Profiler struct {
 	// epoch counts up, see bpf.Sampler.SetEpoch.
 	epoch   uint32
 	epochAt time.Time    // when it began
-	lost    uint64       // already handed to the sink
+	lost    bpf.Counters // those already handed to the sink
 	polled  atomic.Int64 // CLOCK_MONOTONIC
 }
 
@@ -156,6 +157,7 @@ func New(opts Options) (_ *Profiler, err error) {
 		return nil, err
 	}
 	p.newWalker(p.sampler.Memory(), p.sampler)
+	p.selection = newSelection(p.sampler, opts.Rates, p.log, opts.Registerer)
 	p.programs = newPrograms(p.sampler, images(p.files, opts.Proc), func(pid uint32) *process { return p.processes.byPID[pid] }, p.log)
 	p.contexts = newContexts(p.sampler, opts.Proc, p.log, opts.Registerer)
 	if opts.Requests != nil {
@@ -173,13 +175,16 @@ func New(opts Options) (_ *Profiler, err error) {
 	if p.ring, err = p.sampler.NewReader(); err != nil {
 		return nil, err
 	}
-	p.cpus = &cpus{online: onlineCPUs, byNo: make(map[int]*cpu)}
+	p.cpus = &cpus{
+		online: onlineCPUs, byNo: make(map[int]*cpu), setPace: p.sampler.SetPace,
+		cadence: cadence{period, PeriodNanoseconds(opts.Frequency)},
+	}
 	p.cpus.open = func(number int) (*cpu, error) {
 		side, err := newSideband(number)
 		if err != nil {
 			return nil, err
 		}
-		tick, err := openTick(number, opts.Event, period, p.sampler.ProgramFD())
+		tick, err := openTick(number, opts.Event, p.cpus.cadence.period, p.sampler.ProgramFD())
 		if err != nil {
 			side.close()
 			return nil, err
@@ -325,7 +330,7 @@ func (p *Profiler) poll() (horizon uint64, err error) {
 		if err != nil {
 			p.stats.badRecords.Inc()
 			p.log.Debug("record dropped", "error", err)
-			p.opts.Sink.Lost(1)
+			p.opts.Sink.Lost(1, time.Duration(p.cpus.cadence.nanoseconds))
 		}
 		if !ok {
 			continue
@@ -459,6 +464,12 @@ func (p *Profiler) executes(pid, tid uint32, proc *process, space addressSpace, 
 func (p *Profiler) apply(e event) {
 	p.stats.events.Inc()
 	p.processes.apply(e)
+	switch e.kind {
+	case eventFork, eventExit:
+		p.selection.forget(e.pid)
+	case eventLost:
+		p.selection.forgetAll()
+	}
 	if p.opts.Requests != nil && (e.kind == eventExit || e.kind == eventExec) {
 		p.opts.Requests.Exited(e.pid)
 	}
@@ -470,6 +481,7 @@ func (p *Profiler) apply(e event) {
 func (p *Profiler) unlistEnded() {
 	for _, pid := range p.processes.ended {
 		p.lists.remove(pid)
+		p.selection.forget(pid)
 		p.programs.ended(pid)
 		if p.activities != nil {
 			p.activities.libraries.ended(pid)
@@ -483,10 +495,15 @@ func (p *Profiler) unlistEnded() {
 // stack can be walked.
 func (p *Profiler) take(t *tick) {
 	if t.KernelThread {
-		p.handOn(t, nil)
+		if p.selection.admit(t, nil) {
+			p.handOn(t, nil)
+		}
 		return
 	}
 	proc := p.processes.lookup(&t.Raw)
+	if !p.selection.admit(t, proc) {
+		return
+	}
 	if proc != nil {
 		p.executes(t.PID, t.TID, proc, t.space, t.Request.Source != "")
 		if t.Executor.Kind == sample.Thread {
@@ -546,9 +563,9 @@ func (p *Profiler) keepHouse() {
 		p.log.Error("cannot count lost ticks", "error", err)
 		return
 	}
-	if lost := c.LostRingFull + c.LostScratch + c.LostCall; lost > p.lost {
-		p.opts.Sink.Lost(lost - p.lost)
-		p.lost = lost
+	if ticks, cpu := lostSince(p.lost, c); ticks > 0 {
+		p.opts.Sink.Lost(ticks, cpu)
+		p.lost = c
 	}
 }
 

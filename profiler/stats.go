@@ -66,6 +66,7 @@ type kernelCollector struct {
 	// requests is nil if requests are not followed.
 	requests *bpf.Requests
 	desc     *prometheus.Desc
+	lostCPU  *prometheus.Desc
 	memory   *prometheus.Desc
 }
 
@@ -74,6 +75,8 @@ func newKernelCollector(sampler *bpf.Sampler) *kernelCollector {
 		sampler: sampler,
 		desc: prometheus.NewDesc("fleetprof_bpf_events_total",
 			"What happened to ticks on the kernel side, by outcome.", []string{"event"}, nil),
+		lostCPU: prometheus.NewDesc("fleetprof_bpf_lost_cpu_seconds_total",
+			"CPU time that lost ticks stood for; it is in profiles as [lost samples].", nil, nil),
 		memory: prometheus.NewDesc("fleetprof_bpf_map_bytes",
 			"Kernel memory of all BPF maps.", nil, nil),
 	}
@@ -81,6 +84,7 @@ func newKernelCollector(sampler *bpf.Sampler) *kernelCollector {
 
 func (k *kernelCollector) Describe(ch chan<- *prometheus.Desc) {
 	ch <- k.desc
+	ch <- k.lostCPU
 	ch <- k.memory
 }
 
@@ -102,9 +106,12 @@ func (k *kernelCollector) Collect(ch chan<- prometheus.Metric) {
 		"late_refused":       c.LateRefused,
 		"known":              c.Known,
 		"labels_cut":         c.LabelsCut,
+		"excluded":           c.Excluded,
+		"passed_over":        c.PassedOver,
 	} {
 		ch <- prometheus.MustNewConstMetric(k.desc, prometheus.CounterValue, float64(n), event)
 	}
+	ch <- prometheus.MustNewConstMetric(k.lostCPU, prometheus.CounterValue, float64(c.LostNanoseconds)/1e9)
 	bytes, err := k.sampler.MapBytes()
 	if err != nil {
 		ch <- prometheus.NewInvalidMetric(k.memory, err)

@@ -15,6 +15,8 @@ import "iter"
 type Raw struct {
 	// Time is CLOCK_MONOTONIC in nanoseconds, see clock_gettime(2).
 	Time uint64
+	// Weight is what a sample of this tick stands for.
+	Weight Weight
 	// PID is the thread group id and TID the thread id, both as the initial
 	// PID namespace sees them (the kernel calls them tgid and pid).
 	PID, TID uint32
@@ -188,6 +190,7 @@ type Sample struct {
 	CgroupID uint64
 	Stack    Stack
 	// As in Raw.
+	Weight    Weight
 	Executor  Executor
 	Request   Request
 	Published []Attribute

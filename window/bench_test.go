@@ -23,7 +23,7 @@ func BenchmarkAdd(b *testing.B) {
 	c := NewCollector(start)
 	b.ReportAllocs()
 	for i := 0; b.Loop(); i++ {
-		c.Add(stacks[i%len(stacks)], sample.Labels{Executable: "program", PID: "1"}, 1)
+		c.Add(stacks[i%len(stacks)], sample.Labels{Executable: "program", PID: "1"}, ticks(1))
 	}
 }
 
@@ -42,7 +42,7 @@ func BenchmarkEncode(b *testing.B) {
 		{"full at the end", fullWindow(all).Cut(start), ended, nil},
 	} {
 		b.Run(bench.name, func(b *testing.B) {
-			e := Encoding{Symbolizer: bench.symbols, Host: "host", PeriodNanoseconds: 1}
+			e := Encoding{Symbolizer: bench.symbols, Host: "host"}
 			b.ReportAllocs()
 			for b.Loop() {
 				if _, err := e.Encode(bench.ctx, bench.window); err != nil {
@@ -62,7 +62,7 @@ func usualWindow() *Collector {
 		for i := range stack {
 			stack[i] = sample.Location{Object: program, Offset: uint64(random.ExpFloat64() * 1000)}
 		}
-		c.Add(stack, sample.Labels{Executable: "program", PID: fmt.Sprint(random.IntN(100))}, 1)
+		c.Add(stack, sample.Labels{Executable: "program", PID: fmt.Sprint(random.IntN(100))}, ticks(1))
 	}
 	return c
 }

@@ -51,17 +51,17 @@ func TestStacksBeyondTheBoundsAreShortened(t *testing.T) {
 	known := sample.Stack{{Object: program, Offset: 1}, {Object: program, Offset: 2}}
 	honest := sample.Labels{Executable: "honest", PID: "1", Container: "ours"}
 	hostile := sample.Labels{Executable: "hostile", PID: "2", Container: "theirs"}
-	c.Add(known, honest, 1)
+	c.Add(known, honest, ticks(1))
 	const attacks = 1000
 	for range attacks {
-		c.Add(randomStack(random, program, 1024), hostile, 1)
+		c.Add(randomStack(random, program, 1024), hostile, ticks(1))
 	}
-	c.Add(known, honest, 1) // as before
-	c.Add(known[:1], honest, 1)
+	c.Add(known, honest, ticks(1)) // as before
+	c.Add(known[:1], honest, ticks(1))
 	late := sample.Location{Object: program, Offset: 3}
-	c.Add(sample.Stack{known[0], late}, honest, 10)
-	c.Add(sample.Stack{late, known[0]}, honest, 20)
-	c.AddLost(30)
+	c.Add(sample.Stack{known[0], late}, honest, ticks(10))
+	c.Add(sample.Stack{late, known[0]}, honest, ticks(20))
+	c.AddLost(30, 30*testPeriod)
 	checkBounds(t, c.cur)
 	fit := int64((maxLocations - len(known)) / 1024)
 	if got, want := c.cur.Folded(), attacks-fit+30; got != want {
@@ -103,10 +103,10 @@ func TestFramesBeyondTheBoundAreNotKept(t *testing.T) {
 		for i := range 2 * fit {
 			stack := slices.Clone(first)
 			stack[i%depth] = others[i/depth]
-			c.Add(stack, labels, 1)
+			c.Add(stack, labels, ticks(1))
 		}
 	}
-	c.Add(randomStack(random, program, depth), labels, 1)
+	c.Add(randomStack(random, program, depth), labels, ticks(1))
 	checkBounds(t, c.cur)
 	if w := c.cur; w.frames < fit*depth || w.Folded() != 2*fit+1 {
 		t.Errorf("%d frames, %d samples folded, want %d and %d", w.frames, w.Folded(), fit*depth, 2*fit+1)
@@ -129,17 +129,17 @@ func TestLabelsBeyondTheBoundAreFolded(t *testing.T) {
 	}
 	const samples = 2 * maxLines
 	for i := range samples {
-		c.Add(stack, labels(i), 1)
+		c.Add(stack, labels(i), ticks(1))
 	}
-	c.Add(stack, labels(0), 1) // has its line
+	c.Add(stack, labels(0), ticks(1)) // has its line
 	if got, want := c.cur.Folded(), int64(samples-maxLines); got != want {
 		t.Errorf("%d samples folded, want %d", got, want)
 	}
 	for i := range 3 * spareLines { // now the executable changes each time
-		c.Add(stack, sample.Labels{Executable: fmt.Sprint("x", i), PID: fmt.Sprint(i)}, 1)
+		c.Add(stack, sample.Labels{Executable: fmt.Sprint("x", i), PID: fmt.Sprint(i)}, ticks(1))
 	}
 	for i := range 3 * spareLines { // and now the stack
-		c.Add(sample.Stack{{Object: program, Offset: uint64(i)}}, sample.Labels{Executable: fmt.Sprint("y", i)}, 1)
+		c.Add(sample.Stack{{Object: program, Offset: uint64(i)}}, sample.Labels{Executable: fmt.Sprint("y", i)}, ticks(1))
 	}
 	checkBounds(t, c.cur)
 	p := encode(t, c, symbolizerFunc(offsetNames))
@@ -174,20 +174,20 @@ func fullWindow(all sample.Stack) *Collector {
 	random := rand.New(rand.NewPCG(1, 2))
 	c := NewCollector(start)
 	for i := range maxLocations / 1000 {
-		c.Add(all[i*1000:][:1000], sample.Labels{}, 1)
+		c.Add(all[i*1000:][:1000], sample.Labels{}, ticks(1))
 	}
 	for range (maxFrames - maxLocations) / 1000 {
 		stack := make(sample.Stack, 1000)
 		for i := range stack {
 			stack[i] = all[random.IntN(len(all))]
 		}
-		c.Add(stack, sample.Labels{}, 1)
+		c.Add(stack, sample.Labels{}, ticks(1))
 	}
 	for i := range maxLines + 2*spareLines {
 		labels := sample.Labels{
 			Executable: fmt.Sprintf("%0255d", i), PID: fmt.Sprint(i), Thread: fmt.Sprintf("%015d", i), Container: fmt.Sprintf("%064d", i),
 		}
-		c.Add(sample.Stack{all[i%maxLocations]}, labels, 1)
+		c.Add(sample.Stack{all[i%maxLocations]}, labels, ticks(1))
 	}
 	return c
 }

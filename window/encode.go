@@ -26,8 +26,6 @@ type Encoding struct {
 	Symbolizer Symbolizer
 	// Host is the label host_name of every sample.
 	Host string
-	// PeriodNanoseconds is the CPU time one sample stands for.
-	PeriodNanoseconds int64
 }
 
 // gzipLevel costs half the CPU time of level 6 for 3 % more bytes.
@@ -47,15 +45,15 @@ func (e Encoding) Encode(ctx context.Context, w *Window) (sample.Profile, error)
 	}
 	duration := w.end.Sub(w.start)
 	p := newEncoder(zip)
-	p.header(w.start.UnixNano(), duration.Nanoseconds(), e.PeriodNanoseconds)
+	p.header(w.start.UnixNano(), duration.Nanoseconds(), w.period())
 	ids := p.names(ctx, e.Symbolizer, w.locations.values())
 	var stack []uint64
-	w.each(func(locations []uint32, labels sample.Labels, count int64) {
+	w.each(func(locations []uint32, labels sample.Labels, v values) {
 		stack = stack[:0]
 		for _, l := range locations {
 			stack = append(stack, ids[l])
 		}
-		p.sample(stack, labels, e.Host, uint64(count), uint64(count*e.PeriodNanoseconds))
+		p.sample(stack, labels, e.Host, uint64(v.ticks), uint64(v.nanoseconds))
 	})
 	p.finish()
 	if err := zip.Close(); err != nil {

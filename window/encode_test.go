@@ -45,8 +45,8 @@ func TestProfileHasWhatWasAdded(t *testing.T) {
 		labels := sample.Labels{
 			Executable: fmt.Sprint("e", random.IntN(2)), PID: fmt.Sprint(random.IntN(3)), Thread: fmt.Sprint("t", random.IntN(2)),
 		}
-		n := random.Int64N(1 << random.IntN(40))
-		c.Add(stack, labels, n)
+		n := random.Int64N(1 << random.IntN(32))
+		c.Add(stack, labels, ticks(n))
 		words = append(words, labels.Executable, labels.PID, labels.Thread, "")
 		want[strings.Join(words, "|")] += n
 	}
@@ -90,7 +90,7 @@ func TestNamesAtHandOnceTheContextHasEnded(t *testing.T) {
 	})
 	c := NewCollector(start)
 	stack, names := everyKind()
-	c.Add(stack, sample.Labels{}, 3)
+	c.Add(stack, sample.Labels{}, ticks(3))
 	p := encodeUntil(ended, t, c, nobody)
 	if got, want := lines(p), map[string]int64{strings.Join(names, "|") + "||||": 3}; !maps.Equal(got, want) {
 		t.Errorf("lines\n%v, want\n%v", got, want)
@@ -118,7 +118,7 @@ func TestEndIsNotHeldUpByOneName(t *testing.T) {
 	})
 	c := NewCollector(start)
 	for i := range uint64(2 * asked) {
-		c.Add(sample.Stack{{Object: program, Offset: i}}, sample.Labels{PID: fmt.Sprint(i)}, 1)
+		c.Add(sample.Stack{{Object: program, Offset: i}}, sample.Labels{PID: fmt.Sprint(i)}, ticks(1))
 	}
 	p := encodeUntil(ctx, t, c, slow)
 	close(answer)
@@ -148,7 +148,7 @@ func FuzzEncode(f *testing.F) {
 		}
 		c := NewCollector(start)
 		labels := sample.Labels{Executable: executable, PID: pid, Thread: thread, Container: container}
-		c.Add(sample.Stack{{Object: program}, {Object: twin}}, labels, 5)
+		c.Add(sample.Stack{{Object: program}, {Object: twin}}, labels, ticks(5))
 		p := encode(t, c, symbolizerFunc(func(sample.Location) sample.Symbolized { return symbolized }))
 		text := func(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }
 		labels.Each(func(name, value string) {

@@ -18,7 +18,7 @@ func TestLabelsOfRules(t *testing.T) {
 		{map[string]string{"host_name": ""}, map[string]string{}},
 	} {
 		c := NewCollector(start)
-		c.Add(nil, sample.Labels{Executable: "program", More: sample.NewSet(tt.more)}, 1)
+		c.Add(nil, sample.Labels{Executable: "program", More: sample.NewSet(tt.more)}, ticks(1))
 		tt.want["process_executable_name"] = "program"
 		got := make(map[string]string)
 		for name, values := range encode(t, c, book{}).Sample[0].Label {
@@ -39,10 +39,10 @@ func TestLabelsOfRulesAreBounded(t *testing.T) {
 	}
 	const fit, samples = maxMoreBytes / 4200, 3 * maxMoreBytes / 4096
 	for i := range samples {
-		c.Add(nil, more(i), 1)
+		c.Add(nil, more(i), ticks(1))
 	}
 	known := sample.Stack{{Object: program, Offset: 1}}
-	c.Add(known, more(0), 1) // the set is there already
+	c.Add(known, more(0), ticks(1)) // the set is there already
 	w := c.Cut(start)
 	if w.more > maxMoreBytes || len(w.labels) < fit {
 		t.Errorf("%d bytes in %d sets", w.more, len(w.labels))

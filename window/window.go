@@ -52,15 +52,25 @@ type Collector struct {
 // not change any more.
 type Window struct {
 	start, end time.Time
-	// lines counts the samples of each stack with each set of labels. The key
+	// lines has the values of each stack with each set of labels. The key
 	// is the numbers of the stack's locations, innermost first, and then that
 	// of the labels: idBytes each, big-endian, so that keys sort as stacks do.
-	lines     map[string]*int64
+	lines     map[string]*values
 	locations numbered[sample.Location]
 	labels    numbered[sample.Labels]
 	// frames is the length of all stacks in lines, more that of Labels.More in labels.
 	frames, more  int
 	total, folded int64
+	// periods counts the ticks by their period in nanoseconds. Rates change seldom, so
+	// there are few.
+	periods map[uint32]int64
+}
+
+// values are what a profile says of a line: samples/count and cpu/nanoseconds.
+type values struct{ ticks, nanoseconds int64 }
+
+func valuesOf(w sample.Weight) values {
+	return values{int64(w.Ticks), w.CPU().Nanoseconds()}
 }
 
 // idBytes is the size of a number in the key of a line.
@@ -81,26 +91,28 @@ func NewCollector(now time.Time) *Collector {
 func newWindow(start time.Time) *Window {
 	return &Window{
 		start:     start,
-		lines:     make(map[string]*int64),
+		lines:     make(map[string]*values),
+		periods:   make(map[uint32]int64),
 		locations: make(numbered[sample.Location]),
 		labels:    make(numbered[sample.Labels]),
 	}
 }
 
-// Add counts n samples. The stack is not kept.
-func (c *Collector) Add(stack sample.Stack, labels sample.Labels, n int64) {
+// Add adds a sample. The stack is not kept.
+func (c *Collector) Add(stack sample.Stack, labels sample.Labels, w sample.Weight) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.cur.add(stack, labels, n)
+	c.cur.periods[w.Period] += int64(w.Ticks)
+	c.cur.add(stack, labels, valuesOf(w))
 }
 
-// AddLost counts n samples that were taken but did not reach user space; they
-// show as a frame of their own.
-func (c *Collector) AddLost(n int64) {
+// AddLost adds that many ticks, of so much CPU time in all, that did not reach user
+// space; they show as a frame of their own.
+func (c *Collector) AddLost(ticks int64, cpu time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.cur.total += n
-	c.cur.mark(lostObject, n)
+	c.cur.total += ticks
+	c.cur.mark(lostObject, values{ticks, cpu.Nanoseconds()})
 }
 
 // Cut ends the current window now and begins the next one.
@@ -113,15 +125,15 @@ func (c *Collector) Cut(now time.Time) *Window {
 	return done
 }
 
-// add counts n samples on the line that tells most of them and has room.
-func (w *Window) add(stack sample.Stack, labels sample.Labels, n int64) {
-	w.total += n
+// add adds values to the line that tells most of them and has room.
+func (w *Window) add(stack sample.Stack, labels sample.Labels, n values) {
+	w.total += n.ticks
 	var buf [1024]byte
 	key, ok := w.whole(buf[:0], stack)
 	if ok && w.count(key, labels, n, maxLines) {
 		return
 	}
-	w.folded += n
+	w.folded += n.ticks
 	if !ok || !w.hasRoom(len(stack)) {
 		key = w.shortened(buf[:0], stack)
 	}
@@ -167,8 +179,8 @@ func (w *Window) marker(key []byte, marker *sample.Object) []byte {
 	return binary.BigEndian.AppendUint32(key, id)
 }
 
-// mark counts n samples as nothing but a marker.
-func (w *Window) mark(marker *sample.Object, n int64) {
+// mark adds values to nothing but a marker.
+func (w *Window) mark(marker *sample.Object, n values) {
 	w.count(w.marker(nil, marker), sample.Labels{}, n, math.MaxInt)
 }
 
@@ -178,14 +190,15 @@ func (w *Window) hasRoom(frames int) bool {
 	return frames <= 2 || w.frames+frames <= maxFrames
 }
 
-// count adds n to the line of a stack, given by its key, and labels. It is
+// count adds values to the line of a stack, given by its key, and labels. It is
 // false if there is no such line, and no room for it among that many lines.
-func (w *Window) count(stack []byte, labels sample.Labels, n int64, lines int) bool {
+func (w *Window) count(stack []byte, labels sample.Labels, n values, lines int) bool {
 	id, known := w.labels[labels]
 	if known {
 		key := binary.BigEndian.AppendUint32(stack, id)
-		if count := w.lines[string(key)]; count != nil {
-			*count += n
+		if line := w.lines[string(key)]; line != nil {
+			line.ticks += n.ticks
+			line.nanoseconds += n.nanoseconds
 			return true
 		}
 	}
@@ -206,7 +219,7 @@ func (w *Window) count(stack []byte, labels sample.Labels, n int64, lines int) b
 // each calls f for every line, those with the same inner frames together: that
 // compresses better than any order by time. The stack is the numbers of its
 // locations, and is overwritten after f returns.
-func (w *Window) each(f func(stack []uint32, labels sample.Labels, count int64)) {
+func (w *Window) each(f func(stack []uint32, labels sample.Labels, v values)) {
 	all := w.labels.values()
 	var ids []uint32
 	for _, key := range slices.Sorted(maps.Keys(w.lines)) {
@@ -219,12 +232,25 @@ func (w *Window) each(f func(stack []uint32, labels sample.Labels, count int64))
 	}
 }
 
-// Samples is the number of samples in the window.
+// Samples is how many ticks the samples in the window stand for.
 func (w *Window) Samples() int64 { return w.total }
 
-// Folded is how many of the samples are there with less of their stack or
+// Folded is how many of those are there with less of their stack or
 // fewer labels than they came with, because the window was full.
 func (w *Window) Folded() int64 { return w.folded }
+
+// period is the one of most ticks, 0 of an empty window. Where the rate has changed, or
+// differs between processes, it is no more than what it says: the values are sums of
+// what each sample stands for.
+func (w *Window) period() (nanoseconds int64) {
+	most := int64(0)
+	for period, ticks := range w.periods {
+		if ticks > most || ticks == most && int64(period) < nanoseconds {
+			nanoseconds, most = int64(period), ticks
+		}
+	}
+	return nanoseconds
+}
 
 // numbered gives values the numbers 0, 1, 2, … in the order they come.
 type numbered[T comparable] map[T]uint32

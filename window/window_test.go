@@ -34,6 +34,14 @@ var (
 	twin = &sample.Object{Path: "/bin/program", Inode: 7}
 )
 
+// testPeriod is that of 19 Hz.
+const testPeriod = 52631578
+
+// ticks is the weight of a sample that stands for n of them.
+func ticks[T int | int64](n T) sample.Weight {
+	return sample.Weight{Ticks: uint32(n), Period: testPeriod}
+}
+
 // encode cuts the window and reads its profile with pprof's own reader.
 func encode(t testing.TB, c *Collector, names Symbolizer) *profile.Profile {
 	t.Helper()
@@ -43,7 +51,7 @@ func encode(t testing.TB, c *Collector, names Symbolizer) *profile.Profile {
 func encodeUntil(ctx context.Context, t testing.TB, c *Collector, names Symbolizer) *profile.Profile {
 	t.Helper()
 	w := c.Cut(start.Add(10 * time.Second))
-	out, err := Encoding{Symbolizer: names, Host: "host-1", PeriodNanoseconds: 52631578}.Encode(ctx, w)
+	out, err := Encoding{Symbolizer: names, Host: "host-1"}.Encode(ctx, w)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -86,7 +94,7 @@ func lines(p *profile.Profile) map[string]int64 {
 
 func TestEncodeSaysWhatItIs(t *testing.T) {
 	c := NewCollector(start)
-	c.Add(sample.Stack{{Object: program, Offset: 1}}, sample.Labels{Executable: "program"}, 3)
+	c.Add(sample.Stack{{Object: program, Offset: 1}}, sample.Labels{Executable: "program"}, ticks(3))
 	p := encode(t, c, book{})
 	got := fmt.Sprintln(p.SampleType[0], p.SampleType[1], p.PeriodType, p.DefaultSampleType,
 		p.Period, p.TimeNanos, p.DurationNanos, p.Sample[0].Value)
@@ -102,17 +110,17 @@ func TestEqualSamplesAreOneLineAndDifferentOnesAreNot(t *testing.T) {
 	c := NewCollector(start)
 	stack := sample.Stack{{Object: program, Offset: 1}, {Object: program, Offset: 2}}
 	labels := sample.Labels{Executable: "a", PID: "1", Thread: "b", Container: "c"}
-	c.Add(stack, labels, 1)
-	c.Add(append(sample.Stack(nil), stack...), labels, 2)
+	c.Add(stack, labels, ticks(1))
+	c.Add(append(sample.Stack(nil), stack...), labels, ticks(2))
 	for _, other := range []sample.Labels{
 		{Executable: "a", PID: "1", Thread: "b"},
 		{Executable: "a1", PID: "", Thread: "b", Container: "c"},
 		{Executable: "", PID: "a1", Thread: "b", Container: "c"},
 	} {
-		c.Add(stack, other, 1)
+		c.Add(stack, other, ticks(1))
 	}
-	c.Add(stack[:1], labels, 1)
-	c.Add(sample.Stack{stack[1], stack[0]}, labels, 1)
+	c.Add(stack[:1], labels, ticks(1))
+	c.Add(sample.Stack{stack[1], stack[0]}, labels, ticks(1))
 	p := encode(t, c, book{})
 	if len(p.Sample) != 6 {
 		t.Errorf("%d lines, want 6:\n%v", len(p.Sample), p)
@@ -129,7 +137,7 @@ func TestEqualSamplesAreOneLineAndDifferentOnesAreNot(t *testing.T) {
 
 func TestLabelsAreThoseOfTheSample(t *testing.T) {
 	c := NewCollector(start)
-	c.Add(nil, sample.Labels{Executable: "program", PID: "12", Thread: "worker", Container: "c0ffee"}, 1)
+	c.Add(nil, sample.Labels{Executable: "program", PID: "12", Thread: "worker", Container: "c0ffee"}, ticks(1))
 	p := encode(t, c, book{})
 	want := map[string][]string{
 		"host_name": {"host-1"}, "process_executable_name": {"program"}, "process_pid": {"12"},
@@ -142,7 +150,7 @@ func TestLabelsAreThoseOfTheSample(t *testing.T) {
 
 func TestUnknownLabelsAreAbsent(t *testing.T) {
 	c := NewCollector(start)
-	c.Add(nil, sample.Labels{}, 1)
+	c.Add(nil, sample.Labels{}, ticks(1))
 	if l := encode(t, c, book{}).Sample[0].Label; len(l) != 1 || l["host_name"][0] != "host-1" {
 		t.Errorf("labels %v, want the host alone", l)
 	}
@@ -158,8 +166,8 @@ func TestOneFileKnownTwiceIsOneMapping(t *testing.T) {
 	}
 	names[sample.Location{Object: twin, Offset: 0x1100}] = names[sample.Location{Object: program, Offset: 0x1100}]
 	c := NewCollector(start)
-	c.Add(sample.Stack{{Object: program, Offset: 0x1100}}, sample.Labels{PID: "1"}, 1)
-	c.Add(sample.Stack{{Object: twin, Offset: 0x1100}}, sample.Labels{PID: "2"}, 1)
+	c.Add(sample.Stack{{Object: program, Offset: 0x1100}}, sample.Labels{PID: "1"}, ticks(1))
+	c.Add(sample.Stack{{Object: twin, Offset: 0x1100}}, sample.Labels{PID: "2"}, ticks(1))
 	p := encode(t, c, names)
 	if len(p.Mapping) != 1 || len(p.Location) != 1 || len(p.Function) != 2 {
 		t.Fatalf("%d mappings, %d locations, %d functions, want 1, 1, 2", len(p.Mapping), len(p.Location), len(p.Function))
@@ -184,8 +192,8 @@ func TestFilesThatLookAlikeKeepTheirNames(t *testing.T) {
 		{Object: other, Offset: 0x1100}: {Frames: []sample.Frame{{Function: "theirs"}}, Address: 0x1100, Segment: segment},
 	}
 	c := NewCollector(start)
-	c.Add(sample.Stack{{Object: one, Offset: 0x1100}}, sample.Labels{Container: "one"}, 1)
-	c.Add(sample.Stack{{Object: other, Offset: 0x1100}}, sample.Labels{Container: "other"}, 2)
+	c.Add(sample.Stack{{Object: one, Offset: 0x1100}}, sample.Labels{Container: "one"}, ticks(1))
+	c.Add(sample.Stack{{Object: other, Offset: 0x1100}}, sample.Labels{Container: "other"}, ticks(2))
 	p := encode(t, c, names)
 	if len(p.Location) != 2 {
 		t.Errorf("%d locations, want 2", len(p.Location))
@@ -198,9 +206,9 @@ func TestFilesThatLookAlikeKeepTheirNames(t *testing.T) {
 
 func TestMarkersStayApart(t *testing.T) {
 	c := NewCollector(start)
-	c.AddLost(7)
+	c.AddLost(7, 7*testPeriod)
 	cut := &sample.Object{Kind: sample.Marker, Path: "[truncated: too deep]"}
-	c.Add(sample.Stack{{Object: program, Offset: 1}, {Object: cut}}, sample.Labels{}, 1)
+	c.Add(sample.Stack{{Object: program, Offset: 1}, {Object: cut}}, sample.Labels{}, ticks(1))
 	p := encode(t, c, book{})
 	text := p.String()
 	for _, want := range []string{"[lost samples]", "[truncated: too deep]"} {
@@ -220,7 +228,7 @@ func TestCutUnderConcurrentAdds(t *testing.T) {
 	for range 4 {
 		adders.Go(func() {
 			for i := range 1000 {
-				c.Add(sample.Stack{{Object: program, Offset: uint64(i % 7)}}, sample.Labels{}, 1)
+				c.Add(sample.Stack{{Object: program, Offset: uint64(i % 7)}}, sample.Labels{}, ticks(1))
 			}
 		})
 	}

@@ -54,21 +54,21 @@ func (e *Engine) Sample(s *sample.Sample, decided func(sample.Handler)) {
 	e.advance(s.Time)
 	v := e.judge(s)
 	if v.why != decidedNow {
-		e.wait(v, e.now, decided)
+		e.wait(v, e.now, s.Weight, decided)
 		return
 	}
-	e.decide(v, decided)
+	e.decide(v, s.Weight, decided)
 }
 
-func (e *Engine) decide(v verdictOf, decided func(sample.Handler)) {
-	e.metrics.samples[v.attribution].Inc()
+func (e *Engine) decide(v verdictOf, weight sample.Weight, decided func(sample.Handler)) {
+	e.metrics.samples[v.attribution].Add(float64(weight.Ticks))
 	var labels sample.Handler
 	if v.h != nil {
 		labels = v.h.labels
-		v.h.cpu.Add(e.options.Period.Seconds())
+		v.h.cpu.Add(weight.CPU().Seconds())
 	}
 	if v.trace != nil {
-		v.trace.cpu += e.options.Period
+		v.trace.cpu += weight.CPU()
 	}
 	if v.attribution == sample.Ambiguous {
 		e.metrics.candidates.Observe(float64(v.candidates))
@@ -115,6 +115,7 @@ func (e *Engine) late(s *sample.Sample) bool { return s.Time < e.now }
 // open then.
 func (e *Engine) perhapsUnoccupied(s *sample.Sample) {
 	if x := e.known(executorKey{s.Process.PID, sample.Thread, uint64(s.TID)}); x != nil && x.open == 0 {
+		x.quiet.sampled(s.Weight, e.now)
 		e.unoccupied(x, s)
 	}
 }
@@ -230,6 +231,7 @@ func (e *Engine) thread(p *process, s *sample.Sample) verdictOf {
 		}
 		x = e.executor(p.pid, s.TID, s.Executor)
 	}
+	x.quiet.sampled(s.Weight, e.now)
 	e.dropIdle(x)
 	switch {
 	case x.run.get() != nil:

@@ -63,8 +63,6 @@ type Options struct {
 	// RoutesPerService bounds the handlers of a service that are told apart; the
 	// rest is `other`. 0 is 500.
 	RoutesPerService int
-	// Period is the CPU time a sample stands for.
-	Period time.Duration
 	// Exemplars is how many requests with a traceparent are kept for each handler
 	// until Engine.Exemplars; with 0 nobody looks for one.
 	Exemplars int

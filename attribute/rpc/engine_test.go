@@ -131,7 +131,6 @@ func TestMetrics(t *testing.T) {
 	registry := prometheus.NewRegistry()
 	e, err := New(Options{
 		Service: func(uint32) string { return "shop" }, Watch: func(uint64, bool) {}, Registerer: registry,
-		Period: 10 * time.Millisecond,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -199,7 +198,7 @@ func TestHostileLoad(t *testing.T) {
 		s.engine.Activity(a)
 		samples++
 		s.engine.Sample(&sample.Sample{
-			Time: s.now, Process: sample.Process{PID: a.PID}, TID: a.TID, Executor: a.Executor,
+			Time: s.now, Weight: oneTick, Process: sample.Process{PID: a.PID}, TID: a.TID, Executor: a.Executor,
 		}, func(sample.Handler) { decided++ })
 	}
 	if grown := inUse() - before; grown > 64<<20 {

@@ -29,6 +29,7 @@ const (
 type waiter struct {
 	decided func(sample.Handler)
 	time    uint64
+	weight  sample.Weight
 	owner   *executor
 	about   ref
 	why     reason
@@ -47,7 +48,7 @@ type waiting struct {
 }
 
 // wait keeps a sample until it can be decided.
-func (e *Engine) wait(v verdictOf, time uint64, decided func(sample.Handler)) {
+func (e *Engine) wait(v verdictOf, time uint64, weight sample.Weight, decided func(sample.Handler)) {
 	q := &e.waiting
 	if q.n >= maxPending {
 		e.metrics.pendingDropped.Inc()
@@ -62,7 +63,7 @@ func (e *Engine) wait(v verdictOf, time uint64, decided func(sample.Handler)) {
 	}
 	x := v.owner
 	q.all[i] = waiter{
-		decided: decided, time: time, owner: x, about: v.about, why: v.why, claim: v.claim,
+		decided: decided, time: time, weight: weight, owner: x, about: v.about, why: v.why, claim: v.claim,
 		previous: q.last, next: none, previousOwned: x.pendLast, nextOwned: none,
 	}
 	if q.last != none {
@@ -112,7 +113,7 @@ func (e *Engine) settle(i int32, v verdictOf) {
 	q.all[i] = waiter{next: q.free}
 	q.free = i
 	e.metrics.pending.Set(float64(q.n))
-	e.decide(v, w.decided)
+	e.decide(v, w.weight, w.decided)
 }
 
 // Flush decides all samples that wait, as far as is known now.

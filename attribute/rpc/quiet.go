@@ -32,10 +32,26 @@ type quiet struct {
 	idle, from, until uint64
 	// suspect is when it was last seen at work that may turn out to be its own.
 	suspect uint64
-	// alone is for how long it had one request, and worked the samples at it.
+	// alone is for how long it had one request, and worked the CPU time of the
+	// samples at it.
 	alone, worked uint64
+	// period is the CPU time of one sample. What is above holds for one rate.
+	period uint64
 	// answered is when it last answered, and on which socket.
 	answered, socket uint64
+}
+
+// sampled takes that the loop is sampled. At another rate than before, how often it was
+// seen is no measure any more of how often it would have been.
+func (q *quiet) sampled(weight sample.Weight, now uint64) {
+	period := uint64(weight.CPU())
+	if period != q.period && q.period != 0 {
+		if q.from != 0 {
+			q.from = now
+		}
+		q.idle, q.alone, q.worked = 0, 0, 0
+	}
+	q.period = period
 }
 
 // loud takes that the loop was at work though it had no request.
@@ -96,12 +112,11 @@ func (e *Engine) occupied(x *executor) bool {
 	if x.open != 1 || !r.alone || !x.waited || r.sock.hidden || !x.proc.keeps(e.now) {
 		return false
 	}
-	q.worked++
-	period := uint64(e.options.Period)
-	if period == 0 || e.now-q.until > uint64(quietMemory) {
+	q.worked += q.period
+	if q.period == 0 || e.now-q.until > uint64(quietMemory) {
 		return false
 	}
-	// Of the ticks while it was alone with requests, so many found it at work.
-	ticks := max((q.alone+e.now-r.time)/period, 1)
-	return q.idle/period*min(q.worked, ticks) >= quietFactor*ticks
+	// Of the samples while it was alone with requests, so many found it at work.
+	due := max((q.alone+e.now-r.time)/q.period, 1)
+	return q.idle/q.period*min(q.worked/q.period, due) >= quietFactor*due
 }

@@ -118,7 +118,7 @@ func (a actor) tick(path string) {
 	if path != "" {
 		t.inside++
 	}
-	s := &sample.Sample{Time: a.h.now * 1000, Process: sample.Process{PID: 1}, TID: a.tid, Executor: a.x}
+	s := &sample.Sample{Time: a.h.now * 1000, Weight: oneTick, Process: sample.Process{PID: 1}, TID: a.tid, Executor: a.x}
 	a.h.engine.Sample(s, func(l sample.Handler) {
 		right := l.URLTemplate == path && path != ""
 		switch l.Attribution {

@@ -46,12 +46,15 @@ type story struct {
 	calls []int
 }
 
+// oneTick is the weight of samples at 100 Hz.
+var oneTick = sample.Weight{Ticks: 1, Period: 10e6}
+
 func newStory(t *testing.T) *story {
 	s := &story{t: t, watched: make(map[uint64]bool)}
 	engine, err := New(Options{
 		Service:    func(pid uint32) string { return fmt.Sprintf("service-%d", pid) },
 		Watch:      func(socket uint64, everything bool) { s.watched[socket] = everything },
-		Registerer: prometheus.NewRegistry(), Period: 10 * time.Millisecond,
+		Registerer: prometheus.NewRegistry(),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -171,6 +174,9 @@ func (s *story) counted(name string) (n int) {
 // by deferred" or "ambiguous".
 func (s *story) sample(line string, tick *sample.Sample, want string) {
 	tick.Time = s.now
+	if tick.Weight == (sample.Weight{}) {
+		tick.Weight = oneTick
+	}
 	claimed := strings.HasPrefix(want, "exact") || strings.HasPrefix(want, "inferred")
 	if claimed && !strings.Contains(want, " by ") {
 		want += " by socket"

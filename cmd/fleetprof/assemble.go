@@ -72,7 +72,7 @@ func newPipeline(s sampling, frequency, exemplars int, keep func(uint32, sample.
 	p.newRelabeler(host, reg)
 	memory := splitBudget(int64(s.Memory))
 	options := profiler.Options{
-		Frequency:       frequency,
+		Rates:           profiler.Rates{Frequency: frequency},
 		Event:           s.Event,
 		RingBytes:       memory.ring,
 		TableBlocks:     memory.blocks,
@@ -83,7 +83,7 @@ func newPipeline(s sampling, frequency, exemplars int, keep func(uint32, sample.
 		Registerer:      reg,
 	}
 	if s.Requests {
-		if p.requests, err = newRequests(frequency, exemplars, reg, log); err != nil {
+		if p.requests, err = newRequests(exemplars, reg, log); err != nil {
 			return nil, err
 		}
 		options.Requests, options.ActivityRingBytes = p.requests, memory.activities
@@ -106,11 +106,7 @@ func newPipeline(s sampling, frequency, exemplars int, keep func(uint32, sample.
 	if err != nil {
 		return nil, errors.Join(err, p.profiler.Close())
 	}
-	p.encoding = window.Encoding{
-		Symbolizer:        p.symbolizer,
-		Host:              host,
-		PeriodNanoseconds: int64(profiler.PeriodNanoseconds(frequency)),
-	}
+	p.encoding = window.Encoding{Symbolizer: p.symbolizer, Host: host}
 	p.collector = window.NewCollector(time.Now())
 	return p, nil
 }
@@ -130,26 +126,26 @@ func (p *pipeline) Sample(s *sample.Sample) {
 		return
 	}
 	labels.Thread = s.Thread
-	pid, stack := s.Process.PID, s.Stack
+	pid, stack, weight := s.Process.PID, s.Stack, s.Weight
 	p.rules.sample(pid, labels)
 	if p.requests == nil {
-		p.add(pid, stack, labels)
+		p.add(pid, stack, labels, weight)
 		return
 	}
 	p.requests.engine.Sample(s, func(h sample.Handler) {
 		labels.Handler = h
-		p.add(pid, stack, labels)
+		p.add(pid, stack, labels, weight)
 	})
 }
 
-func (p *pipeline) add(pid uint32, stack sample.Stack, labels sample.Labels) {
+func (p *pipeline) add(pid uint32, stack sample.Stack, labels sample.Labels, weight sample.Weight) {
 	if p.keep == nil || p.keep(pid, labels) {
-		p.collector.Add(stack, labels, 1)
+		p.collector.Add(stack, labels, weight)
 	}
 }
 
-// Lost adds samples that the kernel side had no room for.
-func (p *pipeline) Lost(n uint64) { p.collector.AddLost(int64(n)) }
+// Lost adds what the kernel side had no room for.
+func (p *pipeline) Lost(ticks uint64, cpu time.Duration) { p.collector.AddLost(int64(ticks), cpu) }
 
 // cut ends the current window and encodes it. When ctx ends, what has no name
 // by then stays without.

@@ -125,8 +125,8 @@ func checkBTF() finding {
 // tally counts samples.
 type tally struct{ samples int }
 
-func (t *tally) Sample(*sample.Sample) { t.samples++ }
-func (t *tally) Lost(uint64)           {}
+func (t *tally) Sample(*sample.Sample)      { t.samples++ }
+func (t *tally) Lost(uint64, time.Duration) {}
 
 // checkSampling does the real thing for a moment, with itself as the program
 // that is certain to run.
@@ -134,7 +134,7 @@ func checkSampling(ctx context.Context) finding {
 	const check, frequency, lasting = "sampling", 499, 300 * time.Millisecond
 	var got tally
 	p, err := profiler.New(profiler.Options{
-		Frequency: frequency, Event: profiler.CPUClock, RingBytes: 256 << 10, TableBlocks: 1,
+		Rates: profiler.Rates{Frequency: frequency}, Event: profiler.CPUClock, RingBytes: 256 << 10, TableBlocks: 1,
 		CgroupSubsystem: bpf.CgroupV2, Proc: procfs.New("/proc"), Sink: &got,
 		Logger: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry(),
 	})

@@ -5,7 +5,6 @@ package main
 import (
 	"fmt"
 	"log/slog"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -22,7 +21,7 @@ type requests struct {
 }
 
 // newRequests makes the engine; the profiler is set before it runs.
-func newRequests(frequency, exemplars int, reg prometheus.Registerer, log *slog.Logger) (r *requests, err error) {
+func newRequests(exemplars int, reg prometheus.Registerer, log *slog.Logger) (r *requests, err error) {
 	r = new(requests)
 	r.engine, err = rpc.New(rpc.Options{
 		Service: func(pid uint32) string { return r.profiler.Executable(pid) },
@@ -30,7 +29,6 @@ func newRequests(frequency, exemplars int, reg prometheus.Registerer, log *slog.
 			r.profiler.WatchSocket(socket, everything)
 		},
 		Registerer: reg,
-		Period:     time.Duration(profiler.PeriodNanoseconds(frequency)),
 		Exemplars:  exemplars,
 	})
 	if err != nil {

@@ -71,6 +71,7 @@ func plan() []room {
 				"profiler/threadcontext", "profiler/tlscode"),
 			modules: list(bpfLoader, compress, metrics, sync, sys), never: network,
 		},
+		{name: "profiler/governor", modules: list(metrics, sys), never: network},
 		{name: "attribute", rooms: list("sample", "internal/procfs"), modules: list(metrics, prometheus, common, sync, sys)},
 		{name: "symbolize", rooms: list("sample", "internal/objfile"), modules: list(demangle, metrics, sync), never: network},
 		{name: "window", rooms: list("sample"), modules: list(compress, pprof, metrics), never: network},
@@ -78,7 +79,7 @@ func plan() []room {
 		{name: "server", rooms: list("sample", "policy"), modules: list(compress, pprof, metrics, prometheus, sync, sys)},
 		{
 			name: "cmd",
-			rooms: list("sample", "policy", "policy/remote", "internal/objfile", "internal/procfs", "bpf", "profiler", "attribute", "symbolize",
+			rooms: list("sample", "policy", "policy/remote", "internal/objfile", "internal/procfs", "bpf", "profiler", "profiler/governor", "attribute", "symbolize",
 				"window", "uploader", "server"),
 			modules: list(flags, units, yaml, compress, pprof, metrics, prometheus, sync, sys),
 		},

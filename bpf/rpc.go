@@ -319,16 +319,21 @@ func (r *Requests) Close() error {
 		errs = append(errs, l.Close())
 	}
 	r.links = nil
+	for _, program := range r.programs() {
+		errs = append(errs, program.Close())
+	}
+	return errors.Join(append(errs, r.objects.rpcMaps.Close())...)
+}
+
+// programs lists all there are; those that are not for this kernel are nil.
+func (r *Requests) programs() []*ebpf.Program {
 	o := &r.objects
-	for _, program := range []*ebpf.Program{
+	return append(o.tlsPrograms.all(),
 		o.EnterEpollPwait, o.EnterEpollPwait2, o.EnterEpollWait, o.GoroutineBegan,
 		o.SocketRead, o.SocketWritten, o.SocketState, o.EnterClose,
 		o.ExitRead, o.ExitReadv, o.ExitRecvfrom, o.ExitRecvmsg,
 		o.ExitWrite, o.ExitWritev, o.ExitSendto, o.ExitSendmsg, o.EnterAnyClose,
-	} {
-		errs = append(errs, program.Close())
-	}
-	return errors.Join(append(errs, o.tlsPrograms.close(), o.rpcMaps.Close())...)
+	)
 }
 
 // SetProgram says what a process runs.

@@ -103,10 +103,6 @@ func (p probes) Close() error {
 	return errors.Join(errs...)
 }
 
-func (p *tlsPrograms) close() error {
-	var errs []error
-	for _, program := range []*ebpf.Program{p.TLSRead, p.TLSReadEx, p.TLSWrite, p.TLSWriteEx, p.TLSDone, p.TLSFree} {
-		errs = append(errs, program.Close())
-	}
-	return errors.Join(errs...)
+func (p *tlsPrograms) all() []*ebpf.Program {
+	return []*ebpf.Program{p.TLSRead, p.TLSReadEx, p.TLSWrite, p.TLSWriteEx, p.TLSDone, p.TLSFree}
 }

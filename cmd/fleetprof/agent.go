@@ -15,6 +15,7 @@ import (
 
 	"github.com/fleetprof/fleetprof/policy/remote"
 	"github.com/fleetprof/fleetprof/profiler"
+	"github.com/fleetprof/fleetprof/profiler/governor"
 	"github.com/fleetprof/fleetprof/uploader"
 	"github.com/fleetprof/fleetprof/uploader/dir"
 	"github.com/fleetprof/fleetprof/uploader/server"
@@ -34,6 +35,7 @@ type continuous struct {
 	Frequency int              `help:"Samples per second and CPU. A value that is no round number does not fall into step with timers." short:"F" default:"19" placeholder:"HZ"`
 	Window    time.Duration    `help:"Time that one profile covers." default:"10s"`
 	Queue     units.Base2Bytes `help:"Memory for profiles that a store has not taken yet, for each store." default:"16MiB" placeholder:"SIZE"`
+	CPUBudget float64          `help:"CPU time that sampling may take, in percent of that of all CPUs: more makes it sample less often. 0 is no limit." name:"cpu-budget" default:"1" placeholder:"PERCENT"`
 	Exemplars int              `help:"Keep the trace ids of at most so many requests of each handler and window beside the profile, from their W3C traceparent headers. 0 is none: no header is looked for." name:"trace-exemplars" default:"0" placeholder:"N"`
 }
 
@@ -51,7 +53,7 @@ func (c *continuous) Validate() error {
 	if c.Exemplars > 0 && !c.Requests {
 		return badFlag("trace-exemplars", "needs --requests")
 	}
-	return c.validate(c.Frequency)
+	return errors.Join(validBudget(c.CPUBudget), c.validate(c.Frequency))
 }
 
 func (s *sampling) validate(frequency int) error {
@@ -125,11 +127,12 @@ func (c *agentCommand) Run(ctx context.Context, con *console) error {
 // agent is the pipeline with a clock before and an uploader behind it.
 type agent struct {
 	*pipeline
-	upload *uploader.Uploader
-	reload *reloader
-	every  time.Duration
-	log    *slog.Logger
-	failed prometheus.Counter
+	governor *governor.Governor // nil without a budget
+	upload   *uploader.Uploader
+	reload   *reloader
+	every    time.Duration
+	log      *slog.Logger
+	failed   prometheus.Counter
 }
 
 // newAgent builds the agent. policies gives the policy that it obeys; nil is none.
@@ -153,7 +156,10 @@ func newAgent(c continuous, to []uploader.Destination, policies remote.Source, r
 	})
 	reg.MustRegister(failed)
 	reload := newReloader(con.invocation, p.use, reg, con.log)
-	return &agent{pipeline: p, upload: upload, reload: reload, every: c.Window, log: con.log, failed: failed}, nil
+	return &agent{
+		pipeline: p, governor: newGovernor(c.CPUBudget, newRates(p.profiler, c.Frequency), reg, con.log),
+		upload: upload, reload: reload, every: c.Window, log: con.log, failed: failed,
+	}, nil
 }
 
 // After the end everything must be over within two seconds: the sampler takes
@@ -176,6 +182,7 @@ func (a *agent) Run(ctx context.Context) error {
 	go func() { sent <- a.upload.Run(uploading) }()
 	stopFollowing := a.rules.follow(ctx)
 	defer stopFollowing()
+	endGoverning := a.govern(ctx)
 	tick := time.NewTicker(a.every)
 	defer tick.Stop()
 	for {
@@ -185,8 +192,22 @@ func (a *agent) Run(ctx context.Context) error {
 		case err := <-sampled:
 			a.finish(naming)
 			stop()
-			return errors.Join(err, <-sent)
+			return errors.Join(err, <-sent, endGoverning())
 		}
+	}
+}
+
+// govern keeps the agent within its budget, beside the sampling, until end is called.
+func (a *agent) govern(ctx context.Context) (end func() error) {
+	if a.governor == nil {
+		return func() error { return nil }
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	ended := make(chan error, 1)
+	go func() { ended <- a.governor.Run(ctx) }()
+	return func() error {
+		cancel()
+		return <-ended
 	}
 }
 

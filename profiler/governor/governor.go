@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package governor keeps the profiler within a budget of CPU time: it measures what
+// this process and its BPF programs cost, and lowers the frequency of sampling while
+// that is too much. docs/selection.md has its law.
+package governor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// interval is that of the rounds. Two of them are the window of a profile, so that
+	// what encoding it costs is in every two.
+	interval = 5 * time.Second
+	// span is for how long of an interval the run time of BPF programs is measured. What
+	// it is in the rest is taken to be the same.
+	span = 200 * time.Millisecond
+	// warmUp is how long a start takes, in which tables and names of all that runs are
+	// read once. It is no measure of what comes.
+	warmUp = 10 * time.Second
+)
+
+// Sampling is what is governed. Its methods are called from Run's goroutine.
+type Sampling interface {
+	// Wanted is the frequency without the governor, in ticks per second and CPU.
+	Wanted() int
+	// Limit bounds the frequency to what is left of it.
+	Limit(frequency int) error
+	// KernelShare measures for so long how many CPUs the BPF programs keep busy.
+	KernelShare(ctx context.Context, span time.Duration) (float64, error)
+}
+
+// Options are what a Governor needs; all are.
+type Options struct {
+	// Budget is the part of all CPUs' time that may be used, 0.01 for 1 %.
+	Budget float64
+	// CPUs is how many there are at the moment.
+	CPUs       func() (int, error)
+	Sampling   Sampling
+	Logger     *slog.Logger
+	Registerer prometheus.Registerer
+}
+
+// Governor is one at work. Run may be called once.
+type Governor struct {
+	opts  Options
+	law   *law
+	stats *stats
+	// At the last round: when it was, and the CPU time of this process until then.
+	at   time.Time
+	used time.Duration
+	// unmeasured and exhausted say that this was logged already.
+	unmeasured, exhausted bool
+}
+
+// New returns a Governor that has measured nothing yet.
+func New(o Options) *Governor {
+	return &Governor{
+		opts: o, law: newLaw(o.Budget, o.Sampling.Wanted()), stats: newStats(o.Registerer, o.Budget, o.Sampling),
+	}
+}
+
+// Run governs until ctx ends.
+func (g *Governor) Run(ctx context.Context) error {
+	select {
+	case <-time.After(warmUp):
+	case <-ctx.Done():
+		return nil
+	}
+	var err error
+	g.at = time.Now()
+	if g.used, err = processTime(); err != nil {
+		return err
+	}
+	rounds := time.NewTicker(interval)
+	defer rounds.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-rounds.C:
+		}
+		if err := g.round(ctx); err != nil && ctx.Err() == nil {
+			g.stats.errors.Inc()
+			g.opts.Logger.Error("cost of sampling is not governed", "error", err)
+		}
+	}
+}
+
+// round measures the cost and acts on it.
+func (g *Governor) round(ctx context.Context) error {
+	cpus, err := g.opts.CPUs()
+	if err != nil {
+		return err
+	}
+	process, kernel, err := g.measure(ctx)
+	if err != nil {
+		return err
+	}
+	process, kernel = process/float64(cpus), kernel/float64(cpus)
+	g.stats.cost.WithLabelValues("process").Set(process)
+	g.stats.cost.WithLabelValues("bpf").Set(kernel)
+	before := g.law.frequency
+	after := g.law.observe(process+kernel, g.opts.Sampling.Wanted())
+	if err := g.opts.Sampling.Limit(after); err != nil {
+		return fmt.Errorf("limit sampling to %d Hz: %w", after, err)
+	}
+	g.report(before, after, process+kernel)
+	return nil
+}
+
+// measure tells how many CPUs this process kept busy since the last round, and how many
+// its BPF programs do. Nobody is told the latter without CAP_SYS_ADMIN: it is 0 then.
+func (g *Governor) measure(ctx context.Context) (process, kernel float64, err error) {
+	kernel, err = g.opts.Sampling.KernelShare(ctx, span)
+	if errors.Is(err, unix.EPERM) {
+		if !g.unmeasured {
+			g.opts.Logger.Warn("the CPU budget leaves out the time of BPF programs", "error", err)
+		}
+		g.unmeasured = true
+		kernel, err = 0, nil
+	}
+	if err != nil {
+		return 0, 0, err
+	}
+	used, err := processTime()
+	if err != nil {
+		return 0, 0, err
+	}
+	now := time.Now()
+	process = (used - g.used).Seconds() / now.Sub(g.at).Seconds()
+	g.at, g.used = now, used
+	return process, kernel, nil
+}
+
+// processTime is the CPU time of all threads of this process since its start, in user
+// and in kernel mode: getrusage(2).
+func processTime() (time.Duration, error) {
+	var usage unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &usage); err != nil {
+		return 0, fmt.Errorf("read CPU time of this process: %w", err)
+	}
+	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano()), nil
+}
+
+// report tells of a change, and of a cost that no change can lower.
+func (g *Governor) report(before, after int, cost float64) {
+	log := g.opts.Logger.With("cost_percent", percent(cost), "budget_percent", percent(g.opts.Budget))
+	switch {
+	case after < before:
+		g.stats.changes.WithLabelValues("down").Inc()
+		log.Warn("sampling less often", "from_hz", before, "to_hz", after, "wanted_hz", g.opts.Sampling.Wanted())
+	case after > before:
+		g.stats.changes.WithLabelValues("up").Inc()
+		log.Info("sampling more often", "from_hz", before, "to_hz", after, "wanted_hz", g.opts.Sampling.Wanted())
+	}
+	exhausted := g.law.exhausted()
+	if exhausted && !g.exhausted {
+		log.Warn("the CPU budget is exceeded at the lowest frequency")
+	}
+	g.exhausted = exhausted
+	g.stats.exhausted.Set(0)
+	if exhausted {
+		g.stats.exhausted.Set(1)
+	}
+	g.stats.frequency.Set(float64(after))
+}
+
+// percent rounds for a log.
+func percent(share float64) float64 { return float64(int(share*1e4+0.5)) / 100 }

@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package governor
+
+import "slices"
+
+// The constants of the law. docs/selection.md has the reasons. Times are in rounds.
+const (
+	floor = 1 // Hz
+	// far is how many times the budget a cost must be for one round to be enough.
+	far = 2
+	// soon is over how many rounds a cost is judged otherwise: profiles are encoded in
+	// every second one.
+	soon = 2
+	// goal is the part of the budget that a change of frequency aims at.
+	goal = 0.9
+	// slack is the part of the budget below which the frequency may go up.
+	slack = 0.8
+	// steepest is by how much one step divides the frequency at most, gentlest by how
+	// much it multiplies it.
+	steepest = 4
+	gentlest = 1.5
+	// patience is how many rounds come before a step up, and mostPatience how many when
+	// steps up were taken back again and again.
+	patience     = 6
+	mostPatience = 120
+	// regret is for how many rounds after a step up a step down takes that back.
+	regret = 12
+)
+
+// law says what frequency a cost calls for: quickly down, slowly up. It knows neither
+// clocks nor programs. Not safe for concurrent use.
+type law struct {
+	budget float64
+	// frequency is the present one; free says that it is what is wanted.
+	frequency int
+	free      bool
+	// costs are those of the last rounds at this frequency, at most patience of them.
+	costs []float64
+	// rounds is how many there were at this frequency, wait how many there must be
+	// before a step up.
+	rounds, wait int
+	// sinceUp is how many there were since the last step up.
+	sinceUp int
+}
+
+func newLaw(budget float64, wanted int) *law {
+	return &law{budget: budget, frequency: wanted, free: true, wait: patience, sinceUp: regret}
+}
+
+// observe takes the cost of a round, and the frequency that is wanted now, and returns
+// the one to sample with.
+func (l *law) observe(cost float64, wanted int) int {
+	if l.free && l.frequency != wanted || l.frequency > wanted {
+		l.set(wanted, wanted) // what it costs is seen in the rounds to come
+		return l.frequency
+	}
+	l.costs = append(l.costs, cost)
+	if len(l.costs) > patience {
+		l.costs = slices.Delete(l.costs, 0, 1)
+	}
+	l.rounds++
+	l.sinceUp++
+	if over := l.over(); over > 0 {
+		l.down(over, wanted)
+	} else if !l.free && l.rounds >= l.wait && mean(l.costs) < slack*l.budget {
+		l.up(mean(l.costs), wanted)
+	}
+	return l.frequency
+}
+
+// over is the cost that is too high; 0 if none is.
+func (l *law) over() float64 {
+	last := l.costs[len(l.costs)-1]
+	if last > far*l.budget {
+		return last
+	}
+	if n := len(l.costs); n >= soon {
+		if cost := mean(l.costs[n-soon:]); cost > l.budget {
+			return cost
+		}
+	}
+	return 0
+}
+
+func (l *law) down(cost float64, wanted int) {
+	to := int(float64(l.frequency) * max(goal*l.budget/cost, 1.0/steepest))
+	if l.sinceUp < regret {
+		l.wait = min(2*l.wait, mostPatience)
+	}
+	l.sinceUp = regret
+	if to = max(to, floor); to < l.frequency {
+		l.set(to, wanted)
+	}
+}
+
+func (l *law) up(cost float64, wanted int) {
+	if l.sinceUp > regret {
+		l.wait = patience // the last step has held, or there was none
+	}
+	factor := min(goal*l.budget/cost, gentlest)
+	l.set(min(max(int(float64(l.frequency)*factor), l.frequency+1), wanted), wanted)
+	l.sinceUp = 0
+}
+
+func (l *law) set(frequency, wanted int) {
+	l.frequency, l.free = frequency, frequency == wanted
+	l.costs, l.rounds = l.costs[:0], 0
+}
+
+// exhausted tells whether the cost is too high and nothing more can be done.
+func (l *law) exhausted() bool {
+	return l.frequency == floor && len(l.costs) > 0 && l.over() > 0
+}
+
+func mean(all []float64) float64 {
+	sum := 0.0
+	for _, x := range all {
+		sum += x
+	}
+	return sum / float64(len(all))
+}

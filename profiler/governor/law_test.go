@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package governor
+
+import (
+	"math/rand/v2"
+	"testing"
+)
+
+// host is what a frequency costs: fixed whatever it is, and some for each tick. Every
+// second round a profile is encoded, which has most of the fixed part.
+type host struct {
+	fixed, perHertz float64
+	noise           *rand.Rand
+	round           int
+}
+
+func (h *host) cost(frequency int) float64 {
+	h.round++
+	cost := h.fixed*float64(h.round%2)*2*0.7 + h.fixed*0.3 + h.perHertz*float64(frequency)
+	if h.noise != nil {
+		cost *= 0.9 + 0.2*h.noise.Float64()
+	}
+	return cost
+}
+
+// mean is the cost over two rounds.
+func (h *host) mean(frequency int) float64 { return h.fixed + h.perHertz*float64(frequency) }
+
+// run lets rounds pass and returns the frequencies.
+func (h *host) run(l *law, wanted, rounds int) (all []int) {
+	for range rounds {
+		all = append(all, l.observe(h.cost(l.frequency), wanted))
+	}
+	return all
+}
+
+func changes(all []int) (n int) {
+	for i := range all[1:] {
+		if all[i] != all[i+1] {
+			n++
+		}
+	}
+	return n
+}
+
+// A load that costs five times the budget is under it within 30 seconds, six rounds,
+// and stays there without more than a step now and then.
+func TestLawSettlesQuickly(t *testing.T) {
+	const budget = 0.01
+	for name, h := range map[string]*host{
+		"all by ticks":  {perHertz: 0.05 / 499},
+		"half is fixed": {fixed: 0.005, perHertz: 0.045 / 499},
+		"with noise":    {fixed: 0.003, perHertz: 0.047 / 499, noise: rand.New(rand.NewPCG(1, 2))},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := newLaw(budget, 499)
+			all := h.run(l, 499, 6)
+			if cost := h.mean(l.frequency); cost > budget {
+				t.Errorf("it costs %.4f after 30 s, %v", cost, all)
+			}
+			later := h.run(l, 499, 720) // an hour
+			above := 0
+			for _, f := range later {
+				if h.mean(f) > budget*1.05 {
+					above++
+				}
+			}
+			// A step up that was too much is taken back within two rounds, and comes
+			// ever less often.
+			if n := changes(later); above > 20 || n > 40 {
+				t.Errorf("over the budget in %d of 720 rounds, %d changes: %v", above, n, later)
+			}
+			if last := later[len(later)-1]; h.mean(last) < 0.5*budget {
+				t.Errorf("%d Hz cost %.4f only", last, h.mean(last))
+			}
+		})
+	}
+}
+
+// Once the load has gone the frequency comes back, in steps.
+func TestLawRecovers(t *testing.T) {
+	l := newLaw(0.01, 19)
+	storm := host{fixed: 0.03, perHertz: 0.001}
+	storm.run(l, 19, 12)
+	if l.frequency != floor || !l.exhausted() {
+		t.Fatalf("%d Hz in the storm, exhausted %v", l.frequency, l.exhausted())
+	}
+	calm := host{fixed: 0.001, perHertz: 0.0001}
+	all := calm.run(l, 19, 12*5)
+	if l.frequency != 19 || !l.free || l.exhausted() {
+		t.Errorf("%d Hz after five minutes of calm: %v", l.frequency, all)
+	}
+	for i := range all[1:] {
+		if all[i+1] > all[i]*2 {
+			t.Errorf("from %d to %d Hz in one step", all[i], all[i+1])
+		}
+	}
+}
+
+// One dear round that is not far over the budget changes nothing.
+func TestLawIsPatient(t *testing.T) {
+	l := newLaw(0.01, 19)
+	for i := range 100 {
+		cost := 0.002
+		if i%10 == 9 {
+			cost = 0.015
+		}
+		if f := l.observe(cost, 19); f != 19 {
+			t.Fatalf("%d Hz in round %d", f, i)
+		}
+	}
+}
+
+// What is wanted changes: a boost begins and ends.
+func TestLawFollowsWhatIsWanted(t *testing.T) {
+	l := newLaw(0.01, 19)
+	h := host{perHertz: 0.02 / 499}
+	h.run(l, 19, 10)
+	if f := l.observe(h.cost(19), 494); f != 494 {
+		t.Errorf("a boost begins at %d Hz", f)
+	}
+	h.run(l, 494, 6)
+	if h.mean(l.frequency) > 0.01 {
+		t.Errorf("a boost goes on at %d Hz", l.frequency)
+	}
+	if f := l.observe(h.cost(l.frequency), 19); f != 19 || !l.free {
+		t.Errorf("after the boost: %d Hz", f)
+	}
+}
+
+// Whatever it is told: the frequency is between the floor and what is wanted.
+func FuzzLaw(f *testing.F) {
+	f.Add(uint64(1))
+	f.Fuzz(func(t *testing.T, seed uint64) {
+		random := rand.New(rand.NewPCG(seed, 0))
+		wanted := 1 + random.IntN(5000)
+		l := newLaw(0.01, wanted)
+		for range 300 {
+			if random.IntN(20) == 0 {
+				wanted = 1 + random.IntN(5000)
+			}
+			if got := l.observe(random.ExpFloat64()*0.02, wanted); got < floor || got > wanted {
+				t.Fatalf("%d Hz, wanted %d", got, wanted)
+			}
+		}
+	})
+}

@@ -70,7 +70,7 @@ enum tick_flag {
 
 /* Indexes into the counters map. */
 enum counter {
-	COUNTER_TICKS = 0,	       /* program runs: ticks that did not hit idle */
+	COUNTER_TICKS = 0,	       /* ticks that are to become samples; none hits idle */
 	COUNTER_LOST_RING_FULL = 1,    /* ticks for which the ring had no room */
 	COUNTER_LOST_SCRATCH = 2,      /* per-CPU scratch missing: never seen */
 	COUNTER_KERNEL_STACK_ERROR = 3, /* bpf_get_stack() refused: no kernel frames */

@@ -620,19 +620,19 @@ int sample(struct user_abi *ctx)
 {
 	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
 	__u64 pid_tgid = bpf_get_current_pid_tgid();
-	__u64 mode_now = mode(ctx);
 	struct scratch *s;
 	__u32 weight, cpu, period_ns;
-	__u64 now;
+	__u64 mode_now, now;
 
 	if (pid_tgid == 0)
 		return 0; /* idle: hardware counters know no exclude_idle */
-	count(COUNTER_TICKS);
 	weight = weight_of(task, pid_tgid >> 32);
 	if (!chosen(weight)) {
 		count(weight ? COUNTER_PASSED_OVER : COUNTER_EXCLUDED);
 		return 0;
 	}
+	count(COUNTER_TICKS);
+	mode_now = mode(ctx);
 	now = bpf_ktime_get_ns();
 	cpu = bpf_get_smp_processor_id();
 	period_ns = period_at(cpu, now);

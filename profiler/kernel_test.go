@@ -45,7 +45,7 @@ func newRequestsTest(t *testing.T, headers bool) (*Profiler, *recorder) {
 	})
 }
 
-func openKernelTest(t *testing.T, frequency, ringBytes int, set func(*Options, RequestSink)) (*Profiler, *recorder) {
+func openKernelTest(t testing.TB, frequency, ringBytes int, set func(*Options, RequestSink)) (*Profiler, *recorder) {
 	t.Helper()
 	got := new(recorder)
 	options := Options{
@@ -67,7 +67,7 @@ func openKernelTest(t *testing.T, frequency, ringBytes int, set func(*Options, R
 }
 
 // during runs the profiler while f runs.
-func during(t *testing.T, p *Profiler, f func()) {
+func during(t testing.TB, p *Profiler, f func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
@@ -81,7 +81,7 @@ func during(t *testing.T, p *Profiler, f func()) {
 }
 
 // waitForCPUs returns once n CPUs are sampled.
-func waitForCPUs(t *testing.T, p *Profiler, n int) {
+func waitForCPUs(t testing.TB, p *Profiler, n int) {
 	t.Helper()
 	for deadline := time.Now().Add(30 * time.Second); testutil.ToFloat64(p.stats.onlineCPUs) != float64(n); {
 		if time.Now().After(deadline) {
@@ -130,7 +130,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-func spin(t *testing.T) string {
+func spin(t testing.TB) string {
 	t.Helper()
 	binary, err := compile()
 	if err != nil {

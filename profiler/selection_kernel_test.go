@@ -25,7 +25,7 @@ func newSelectionTest(t *testing.T, frequency int, weigh func(sample.Process, ui
 // spins runs the busy program several times side by side, each for so many milliseconds
 // of CPU time, and returns what they used. before is called with their numbers before
 // they begin to be busy.
-func spins(t *testing.T, n int, milliseconds string, before func(pids []int)) (pids []int, used []time.Duration) {
+func spins(t testing.TB, n int, milliseconds string, before func(pids []int)) (pids []int, used []time.Duration) {
 	t.Helper()
 	var all []*exec.Cmd
 	var begin []*os.File

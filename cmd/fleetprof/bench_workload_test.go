@@ -16,7 +16,7 @@ const (
 )
 
 // compile makes a C program, optimized; its name is what samples show.
-func compile(b *testing.B, name, source string, flags ...string) (path string) {
+func compile(b testing.TB, name, source string, flags ...string) (path string) {
 	b.Helper()
 	path = b.TempDir() + "/" + name
 	args := append([]string{"-O2", "-o", path, source}, flags...)
@@ -27,7 +27,7 @@ func compile(b *testing.B, name, source string, flags ...string) (path string) {
 }
 
 // cpus are the numbers of the CPUs the benchmark may use.
-func cpus(b *testing.B) (numbers []int) {
+func cpus(b testing.TB) (numbers []int) {
 	b.Helper()
 	var set unix.CPUSet
 	if err := unix.SchedGetaffinity(0, &set); err != nil {

@@ -8,7 +8,7 @@ import "slices"
 const (
 	floor = 1 // Hz
 	// far is how many times the budget a cost must be for one round to be enough.
-	far = 2
+	far = 3
 	// soon is over how many rounds a cost is judged otherwise: profiles are encoded in
 	// every second one.
 	soon = 2

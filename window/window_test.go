@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -103,6 +104,29 @@ func TestEncodeSaysWhatItIs(t *testing.T) {
 		52631578, start.UnixNano(), 10_000_000_000, []int64{3, 3 * 52631578})
 	if got != want {
 		t.Errorf("got  %swant %s", got, want)
+	}
+}
+
+// The rate has changed within the window, and differs between processes: the values are
+// sums of what each sample stands for, and the period is the one of most ticks.
+func TestSamplesOfDifferentWeight(t *testing.T) {
+	c := NewCollector(start)
+	stack := sample.Stack{{Object: program, Offset: 1}}
+	c.Add(stack, sample.Labels{PID: "1"}, sample.Weight{Ticks: 1, Period: 50e6})
+	c.Add(stack, sample.Labels{PID: "1"}, sample.Weight{Ticks: 10, Period: 2e6})
+	c.Add(stack, sample.Labels{PID: "2"}, sample.Weight{Ticks: 3, Period: 50e6})
+	c.AddLost(7, 20*time.Millisecond)
+	p := encode(t, c, book{})
+	got := make(map[string][]int64)
+	for _, s := range p.Sample {
+		got[strings.Join(s.Label[sample.LabelPID], "")] = s.Value
+	}
+	want := map[string][]int64{"1": {11, 70e6}, "2": {3, 150e6}, "": {7, 20e6}}
+	if !maps.EqualFunc(got, want, slices.Equal[[]int64]) || p.Period != 2e6 {
+		t.Errorf("values %v and period %d, want %v and 2000000", got, p.Period, want)
+	}
+	if p := encode(t, NewCollector(start), book{}); p.Period != 0 || len(p.Sample) != 0 {
+		t.Errorf("an empty window has %d lines and period %d", len(p.Sample), p.Period)
 	}
 }
 

@@ -127,6 +127,34 @@ func TestHandlersOfAllServicesAreBounded(t *testing.T) {
 	}
 }
 
+// A sample counts for what it stands for, also if it had to wait.
+func TestSamplesCountByWeight(t *testing.T) {
+	s := newStory(t)
+	weighed := func(want string) {
+		s.sample(want, &sample.Sample{
+			Weight:  sample.Weight{Ticks: 10, Period: 2e6},
+			Process: sample.Process{PID: 1}, TID: 101, Executor: sample.Executor{Kind: sample.Thread},
+		}, want)
+	}
+	s.line("T1 read 5 GET /a")
+	weighed("exact GET /a")
+	s.line("T1 write 5 200")
+	s.line("T1 read 5 GET /a")
+	weighed("exact GET /a")
+	s.line("T1 sample exact GET /a")
+	s.line("T1 write 5 200")
+	weighed("unattributed")
+	s.check()
+	p := s.engine.processes[1]
+	h, _ := s.engine.handlers.path(p.service, []byte("GET"), []byte("/a"), false)
+	if got := testutil.ToFloat64(h.cpu); got != .05 {
+		t.Errorf("%v s of CPU time, want 0.05", got)
+	}
+	if got := testutil.ToFloat64(s.engine.metrics.samples[sample.Exact]); got != 21 {
+		t.Errorf("%v exact samples, want 21", got)
+	}
+}
+
 func TestMetrics(t *testing.T) {
 	registry := prometheus.NewRegistry()
 	e, err := New(Options{

@@ -11,8 +11,8 @@ const (
 	minBudget = 64 << 20
 	maxBudget = 16 << 30
 	// fixedMaps is what the BPF maps of a fixed size take: lists of mappings, the
-	// tables of processes, programs and goroutines, stacks known, counters.
-	fixedMaps = 10 << 20
+	// tables of processes, programs, weights and goroutines, stacks known, counters.
+	fixedMaps = 12 << 20
 	// programBytes is the memory that no setting changes: code and data of this program
 	// as far as they are in memory, and thread stacks.
 	programBytes = 20 << 20

@@ -82,8 +82,8 @@ func TestGovernorHoldsTheBudget(t *testing.T) {
 	begin, first := time.Now(), 0.0
 	within := 0
 	for within < 2 { // rounds
-		if time.Since(begin) > time.Minute {
-			t.Fatalf("over the budget after a minute: %v", metrics(t, a.address)["fleetprof_governor_frequency_hertz"])
+		if time.Since(begin) > 90*time.Second {
+			t.Fatalf("still over the budget at %v Hz", metrics(t, a.address)["fleetprof_governor_frequency_hertz"])
 		}
 		before := a.cost()
 		time.Sleep(5 * time.Second) // the measuring itself

@@ -25,7 +25,7 @@ const (
 	span = 200 * time.Millisecond
 	// warmUp is how long a start takes, in which tables and names of all that runs are
 	// read once. It is no measure of what comes.
-	warmUp = 10 * time.Second
+	warmUp = 5 * time.Second
 )
 
 // Sampling is what is governed. Its methods are called from Run's goroutine.
@@ -80,13 +80,11 @@ func (g *Governor) Run(ctx context.Context) error {
 	if g.used, err = processTime(); err != nil {
 		return err
 	}
-	rounds := time.NewTicker(interval)
-	defer rounds.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-rounds.C:
+		case <-time.After(interval - span):
 		}
 		if err := g.round(ctx); err != nil && ctx.Err() == nil {
 			g.stats.errors.Inc()

@@ -12,13 +12,15 @@ const (
 	// soon is over how many rounds a cost is judged otherwise: profiles are encoded in
 	// every second one.
 	soon = 2
-	// goal is the part of the budget that a change of frequency aims at.
-	goal = 0.9
+	// goalDown and goalUp are the parts of the budget that a change of frequency aims at,
+	// as if all of the cost went with it. Less on the way down, because not all does.
+	goalDown = 0.7
+	goalUp   = 0.9
 	// slack is the part of the budget below which the frequency may go up.
 	slack = 0.8
 	// steepest is by how much one step divides the frequency at most, gentlest by how
 	// much it multiplies it.
-	steepest = 4
+	steepest = 8
 	gentlest = 1.5
 	// patience is how many rounds come before a step up, and mostPatience how many when
 	// steps up were taken back again and again.
@@ -84,7 +86,7 @@ func (l *law) over() float64 {
 }
 
 func (l *law) down(cost float64, wanted int) {
-	to := int(float64(l.frequency) * max(goal*l.budget/cost, 1.0/steepest))
+	to := int(float64(l.frequency) * max(goalDown*l.budget/cost, 1.0/steepest))
 	if l.sinceUp < regret {
 		l.wait = min(2*l.wait, mostPatience)
 	}
@@ -98,7 +100,7 @@ func (l *law) up(cost float64, wanted int) {
 	if l.sinceUp > regret {
 		l.wait = patience // the last step has held, or there was none
 	}
-	factor := min(goal*l.budget/cost, gentlest)
+	factor := min(goalUp*l.budget/cost, gentlest)
 	l.set(min(max(int(float64(l.frequency)*factor), l.frequency+1), wanted), wanted)
 	l.sinceUp = 0
 }

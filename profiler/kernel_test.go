@@ -348,6 +348,9 @@ func TestLostTicksAreCounted(t *testing.T) {
 	if sum := uint64(len(got.samples)) + got.lost; sum != c.Ticks {
 		t.Errorf("%d samples + %d lost = %d, want %d ticks", len(got.samples), got.lost, sum, c.Ticks)
 	}
+	if want := time.Duration(got.lost * PeriodNanoseconds(4999)); got.lostCPU != want {
+		t.Errorf("%v of CPU time lost with %d ticks, want %v", got.lostCPU, got.lost, want)
+	}
 }
 
 // The number of samples is CPUs × rate × busy share, with the busy share from

@@ -35,6 +35,9 @@ const (
 	machine    = "golang.org/x/arch"
 	sync       = "golang.org/x/sync"
 	sys        = "golang.org/x/sys"
+	runtimeAPI = "github.com/containerd/containerd/api"
+	grpc       = "google.golang.org/grpc"
+	protobuf   = "google.golang.org/protobuf"
 )
 
 // room is one row of the plan: a folder with all below it that is not a room of
@@ -73,14 +76,15 @@ func plan() []room {
 		},
 		{name: "profiler/governor", modules: list(metrics, sys), never: network},
 		{name: "attribute", rooms: list("sample", "internal/procfs"), modules: list(metrics, prometheus, common, sync, sys)},
+		{name: "attribute/container/containerd", rooms: list("sample", "attribute"), modules: list(metrics, runtimeAPI, grpc, protobuf)},
 		{name: "symbolize", rooms: list("sample", "internal/objfile"), modules: list(demangle, metrics, sync), never: network},
 		{name: "window", rooms: list("sample"), modules: list(compress, pprof, metrics), never: network},
 		{name: "uploader", rooms: list("sample"), modules: list(compress, metrics, sync, sys)},
 		{name: "server", rooms: list("sample", "policy"), modules: list(compress, pprof, metrics, prometheus, sync, sys)},
 		{
 			name: "cmd",
-			rooms: list("sample", "policy", "policy/remote", "internal/objfile", "internal/procfs", "bpf", "profiler", "profiler/governor", "attribute", "symbolize",
-				"window", "uploader", "server"),
+			rooms: list("sample", "policy", "policy/remote", "internal/objfile", "internal/procfs", "bpf", "profiler", "profiler/governor", "attribute",
+				"attribute/container/containerd", "symbolize", "window", "uploader", "server"),
 			modules: list(flags, units, yaml, compress, pprof, metrics, prometheus, sync, sys),
 		},
 	}

@@ -106,6 +106,17 @@ func (p Policy) NextChange(now time.Time) (next time.Time) {
 	return next
 }
 
+// Frequencies are those of the rules that have not expired, each once, in ascending order.
+func (p Policy) Frequencies(now time.Time) (all []int) {
+	for _, r := range p.Live(now).Rules {
+		if r.Frequency > 0 {
+			all = append(all, r.Frequency)
+		}
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
 // Expired reports whether the rule has ended.
 func (r Rule) Expired(now time.Time) bool { return !r.Until.IsZero() && !now.Before(r.Until) }
 

@@ -225,13 +225,13 @@ func (p *Profiler) WatchSocket(socket uint64, everything bool) {
 	}
 }
 
-// Executable is the base name of what a process executes, empty if it is not
-// known. It may be called by the RequestSink.
-func (p *Profiler) Executable(pid uint32) string {
+// Process is what is known of a process now. It may be called by the RequestSink.
+func (p *Profiler) Process(pid uint32) sample.Process {
+	known := sample.Process{PID: pid}
 	if proc := p.processes.byPID[pid]; proc != nil {
-		return proc.executable
+		known.Executable, known.Execution = proc.executable, proc.execution
 	}
-	return ""
+	return known
 }
 
 // FollowTurns makes the turns of event loops activities, which costs every system

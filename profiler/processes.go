@@ -18,10 +18,9 @@ type process struct {
 	executable string
 	// path is that of the executable as the process sees it, empty if unknown.
 	path string
-	// began is when the program began as far as is known: at the fork or exec, or
-	// when it was first read from /proc.
-	began   uint64
-	regions regions
+	// execution is that of sample.Process.
+	execution uint64
+	regions   regions
 	// shared says that a child or parent has the same regions: they must not be
 	// changed in place.
 	shared bool
@@ -66,6 +65,8 @@ type processes struct {
 	now     func() uint64 // CLOCK_MONOTONIC
 	byPID   map[uint32]*process
 	stats   *stats
+	// executions is how many there were.
+	executions uint64
 	// changed and ended are the processes whose regions the kernel side may have,
 	// and must be given anew, or forget. Whoever does so empties them.
 	changed, ended []uint32
@@ -97,7 +98,10 @@ func (p *processes) read(thread uint32) *process {
 	if err != nil {
 		return nil
 	}
-	fresh := &process{since: now, began: now, asked: now, named: true, executable: procfs.ExecutableName(file), path: file}
+	fresh := &process{
+		since: now, asked: now, named: true,
+		executable: procfs.ExecutableName(file), path: file, execution: p.nextExecution(),
+	}
 	var read regions
 	err = p.proc.ExecutableMaps(thread, func(m procfs.Mapping) bool {
 		read = append(read, p.objects.fromProc(m))
@@ -108,6 +112,11 @@ func (p *processes) read(thread uint32) *process {
 	}
 	fresh.regions = read
 	return fresh
+}
+
+func (p *processes) nextExecution() uint64 {
+	p.executions++
+	return p.executions
 }
 
 // apply brings the table to the time of one event.
@@ -127,7 +136,7 @@ func (p *processes) apply(e event) {
 	case eventFork:
 		p.fork(e)
 	case eventExec:
-		fresh := &process{began: e.time}
+		fresh := &process{execution: p.nextExecution()}
 		if known != nil {
 			fresh.executable, fresh.path, fresh.parent = known.executable, known.path, known.parent
 		}
@@ -154,7 +163,7 @@ func (p *processes) fork(e event) {
 	}
 	parent.shared = true
 	p.byPID[e.pid] = &process{
-		executable: parent.executable, path: parent.path, began: e.time, regions: parent.regions, shared: true,
+		executable: parent.executable, path: parent.path, execution: p.nextExecution(), regions: parent.regions, shared: true,
 		parent: e.parent, named: parent.named, stale: parent.stale,
 	}
 }
@@ -222,7 +231,7 @@ func (p *processes) refresh(proc *process, thread uint32) {
 	if fresh := p.read(thread); fresh != nil {
 		fresh.parent, fresh.exited = proc.parent, proc.exited
 		if !proc.stale {
-			fresh.began = proc.began // else it may be another one by now
+			fresh.execution = proc.execution // else it may be another one by now
 		}
 		*proc = *fresh // not listed
 	}
@@ -268,7 +277,7 @@ func (p *processes) locate(raw *sample.Raw, proc *process, hold func(r *region, 
 		return s
 	}
 	if proc != nil {
-		s.Process.Executable, s.Process.Path, s.Process.Began = proc.executable, proc.path, proc.began
+		s.Process.Executable, s.Process.Path, s.Process.Execution = proc.executable, proc.path, proc.execution
 	}
 	for i, address := range raw.User {
 		address = callSite(i, address)

@@ -143,7 +143,7 @@ func TestReplayMeetsTheProgramOfTheMoment(t *testing.T) {
 
 // A process is told from its parent, from what it was before it executed a program, and
 // from others of its number; and its program by the whole path.
-func TestSamplesSayWhenTheirProcessBegan(t *testing.T) {
+func TestSamplesTellExecutionsApart(t *testing.T) {
 	p, got := newReplay(t)
 	p.events = []event{
 		{kind: eventExec, time: 10, pid: 1}, mapped(11, 1, "/bin/first"),
@@ -154,15 +154,13 @@ func TestSamplesSayWhenTheirProcessBegan(t *testing.T) {
 	}
 	p.ticks = []tick{tickAt(12, 1), tickAt(25, 2), tickAt(32, 2), tickAt(55, 2)}
 	p.replay(100)
-	type seen struct {
-		began uint64
-		path  string
-	}
-	want := []seen{{10, "/bin/first"}, {20, "/bin/first"}, {30, "/srv/second"}, {50, "/bin/first"}}
-	for i, s := range got.samples {
-		if is := (seen{s.Process.Began, s.Process.Path}); is != want[i] {
-			t.Errorf("sample %d: %v, want %v", i, is, want[i])
+	seen := make(map[uint64]bool)
+	for i, want := range []string{"/bin/first", "/bin/first", "/srv/second", "/bin/first"} {
+		s := got.samples[i].Process
+		if s.Path != want || s.Execution == 0 || seen[s.Execution] {
+			t.Errorf("sample %d: %+v after %v, want %s and another execution", i, s, seen, want)
 		}
+		seen[s.Execution] = true
 	}
 }
 

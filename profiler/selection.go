@@ -33,12 +33,18 @@ type weightMap interface {
 	SetUsualWeight(ticks uint32, weighing bool) error
 }
 
+// settling is how long after its first tick the weight of a process is final at the latest,
+// in nanoseconds: what is not known of it by then may never be.
+const settling = 3e9
+
 // decision is the weight of a process while it executes one program in one cgroup.
 type decision struct {
 	process sample.Process
 	cgroup  uint64
 	execID  uint64
+	first   uint64 // the time of the first tick
 	weight  uint32
+	final   bool
 }
 
 func newSelection(kernel weightMap, rates Rates, log *slog.Logger, reg prometheus.Registerer) *selection {
@@ -65,10 +71,23 @@ func (s *selection) change(r Rates) {
 			delete(s.byPID, pid)
 			continue
 		}
-		d.weight = r.Weigh(d.process, d.cgroup)
-		s.byPID[pid] = d
+		s.decide(pid, d, d.first)
+	}
+}
+
+// decide asks for the weight of a process, at the time of a tick, and tells it. Of one that
+// is excluded, but not for certain, the kernel side goes on to send the ticks, which ask
+// again.
+func (s *selection) decide(pid uint32, d decision, now uint64) decision {
+	d.weight, d.final = s.rates.Weigh(d.process, d.cgroup)
+	d.final = d.final || now-d.first > settling
+	s.byPID[pid] = d
+	if d.weight == 0 && !d.final {
+		s.untell(pid)
+	} else {
 		s.tell(pid, d)
 	}
+	return d
 }
 
 // admit decides about the process of a tick, which is nil for a kernel thread and for
@@ -79,13 +98,13 @@ func (s *selection) admit(t *tick, proc *process) bool {
 	}
 	d, ok := s.byPID[t.PID]
 	if !ok || d.execID != t.space.execID || d.cgroup != t.CgroupID {
-		d = decision{process: sample.Process{PID: t.PID}, cgroup: t.CgroupID, execID: t.space.execID}
+		d = decision{process: sample.Process{PID: t.PID}, cgroup: t.CgroupID, execID: t.space.execID, first: t.Time}
 		if proc != nil {
-			d.process.Executable = proc.executable
+			d.process.Executable, d.process.Path, d.process.Execution = proc.executable, proc.path, proc.execution
 		}
-		d.weight = s.rates.Weigh(d.process, d.cgroup)
-		s.byPID[t.PID] = d
-		s.tell(t.PID, d)
+		d = s.decide(t.PID, d, t.Time)
+	} else if !d.final {
+		d = s.decide(t.PID, d, t.Time)
 	}
 	if d.weight == 0 {
 		s.excluded.Inc()

@@ -70,12 +70,12 @@ func benchmarkExcluded(b *testing.B, cmd *exec.Cmd) {
 		defer cmd.Wait()
 		defer cmd.Process.Kill()
 		turn := func(m *phase, usual, weight uint32) {
-			err := p.SetRates(Rates{Frequency: frequency, Usual: usual, Weigh: func(s sample.Process, _ uint64) uint32 {
+			err := p.SetRates(Rates{Frequency: frequency, Usual: usual, Weigh: always(func(s sample.Process, _ uint64) uint32 {
 				if s.PID == uint32(cmd.Process.Pid) {
 					return weight
 				}
 				return 0
-			}})
+			})})
 			if err != nil {
 				b.Fatal(err)
 			}

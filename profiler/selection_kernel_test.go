@@ -17,7 +17,7 @@ import (
 )
 
 // newSelectionTest opens a profiler whose weights are given by process.
-func newSelectionTest(t *testing.T, frequency int, weigh func(sample.Process, uint64) uint32) (*Profiler, *recorder) {
+func newSelectionTest(t *testing.T, frequency int, weigh func(sample.Process, uint64) (uint32, bool)) (*Profiler, *recorder) {
 	t.Helper()
 	return openKernelTest(t, frequency, 1<<22, func(o *Options, _ RequestSink) { o.Weigh = weigh })
 }
@@ -81,12 +81,12 @@ func TestExcludedProcess(t *testing.T) {
 	var used []time.Duration
 	during(t, p, func() {
 		pids, used = spins(t, 2, "1500", func(pids []int) {
-			err := p.SetRates(Rates{Frequency: frequency, Weigh: func(process sample.Process, _ uint64) uint32 {
+			err := p.SetRates(Rates{Frequency: frequency, Weigh: always(func(process sample.Process, _ uint64) uint32 {
 				if process.PID == uint32(pids[0]) {
 					return 0
 				}
 				return 1
-			}})
+			})})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -117,12 +117,12 @@ func TestOneInTen(t *testing.T) {
 	var used []time.Duration
 	during(t, p, func() {
 		pids, used = spins(t, 1, "6000", func(pids []int) {
-			err := p.SetRates(Rates{Frequency: frequency, Weigh: func(process sample.Process, _ uint64) uint32 {
+			err := p.SetRates(Rates{Frequency: frequency, Weigh: always(func(process sample.Process, _ uint64) uint32 {
 				if process.PID == uint32(pids[0]) {
 					return weight
 				}
 				return 1
-			}})
+			})})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -160,12 +160,12 @@ func TestOneInTen(t *testing.T) {
 // A decision is about a program: what the process executes next is sampled as usual from
 // its first tick on.
 func TestExecMakesTheDecisionVoid(t *testing.T) {
-	p, got := newSelectionTest(t, 999, func(process sample.Process, _ uint64) uint32 {
+	p, got := newSelectionTest(t, 999, always(func(process sample.Process, _ uint64) uint32 {
 		if process.Executable == "spin" {
 			return 0
 		}
 		return 1
-	})
+	}))
 	second := filepath.Join(t.TempDir(), "second")
 	text, err := os.ReadFile(spin(t))
 	if err == nil {

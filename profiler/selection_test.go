@@ -39,15 +39,20 @@ func (k kernelWeights) SetUsualWeight(ticks uint32, weighing bool) error {
 	return nil
 }
 
+// always makes a Weigh of a function whose decisions are final.
+func always(weigh func(p sample.Process, cgroup uint64) uint32) func(sample.Process, uint64) (uint32, bool) {
+	return func(p sample.Process, cgroup uint64) (uint32, bool) { return weigh(p, cgroup), true }
+}
+
 // decisions is a Weigh that counts its calls.
 type decisions struct {
 	byName map[string]uint32
 	calls  int
 }
 
-func (d *decisions) weigh(p sample.Process, cgroup uint64) uint32 {
+func (d *decisions) weigh(p sample.Process, cgroup uint64) (uint32, bool) {
 	d.calls++
-	return d.byName[p.Executable] + uint32(cgroup)
+	return d.byName[p.Executable] + uint32(cgroup), true
 }
 
 func newTestSelection(t *testing.T, r Rates) (*selection, kernelWeights) {
@@ -117,6 +122,34 @@ func TestSelectionDecidesOncePerProgram(t *testing.T) {
 	}
 }
 
+// What is not final is decided again with each tick, and only what is certain makes the
+// kernel side send no more ticks. In the end it is final.
+func TestSelectionSettles(t *testing.T) {
+	weight, final, calls := uint32(0), false, 0
+	s, kernel := newTestSelection(t, Rates{Weigh: func(sample.Process, uint64) (uint32, bool) {
+		calls++
+		return weight, final
+	}})
+	proc := &process{executable: "late", named: true}
+	step := func(at uint64, admitted bool, called int, want kernelWeights) {
+		t.Helper()
+		if got := s.admit(&tick{Raw: sample.Raw{PID: 2, Time: at}}, proc); got != admitted || calls != called || !maps.Equal(kernel, want) {
+			t.Errorf("at %d: admitted %v, %d calls, kernel side %v; want %v, %d, %v", at, got, calls, kernel, admitted, called, want)
+		}
+	}
+	step(1, false, 1, kernelWeights{0: 1})
+	weight = 10
+	step(2, true, 2, kernelWeights{0: 1001, 2: 10})
+	weight = 0
+	step(3, false, 3, kernelWeights{0: 1001})
+	step(settling+2, false, 4, kernelWeights{0: 1001, 2: 0})
+	weight = 1
+	step(settling+3, false, 4, kernelWeights{0: 1001, 2: 0})
+	final = true
+	s.change(s.rates)
+	step(settling+4, true, 5, kernelWeights{0: 1})
+}
+
 // What is known of a process ends with it, and with events lost.
 func TestSelectionForgets(t *testing.T) {
 	for name, e := range map[string]event{
@@ -127,7 +160,7 @@ func TestSelectionForgets(t *testing.T) {
 			p, got := newReplay(t)
 			kernel := make(kernelWeights)
 			p.selection.kernel = kernel
-			p.selection.change(Rates{Weigh: func(sample.Process, uint64) uint32 { return 0 }})
+			p.selection.change(Rates{Weigh: always(func(sample.Process, uint64) uint32 { return 0 })})
 			p.events = append(p.events, event{kind: eventExec, time: 1, pid: 3}, mapped(2, 3, "/bin/noise"))
 			p.ticks = append(p.ticks, tickAt(3, 3))
 			p.replay(10)

@@ -12,6 +12,7 @@ const (
 	LabelThread     = "thread_name"
 	LabelContainer  = "container_id"
 	LabelService    = "service_name"
+	LabelUnit       = "systemd_unit"
 
 	LabelAttribution = "request_attribution"
 	LabelSource      = "request_attribution_source"
@@ -27,10 +28,20 @@ const (
 // is the same for all samples of an agent and is added when a window is encoded.
 type Labels struct {
 	Executable, PID, Thread, Container string
+	// Unit is systemd's, of processes that are in no container.
+	Unit string
+	// Service is what was learned of the process until the window was cut, and so is
+	// most of More.
+	Service string
+	// Execution is that of Process. It is no label: it tells what has the same
+	// PID apart until Service is known.
+	Execution uint64
 	Handler
-	// More has labels of other names, as relabelling rules make them. An empty
-	// host_name says that there shall be none.
-	More Set
+	// More has labels of other names: what a container runtime says, and what
+	// relabelling rules make. A host_name here is instead of the agent's.
+	More LabelSet
+	// NoHost says that there shall be no host_name at all.
+	NoHost bool
 }
 
 // Handler is the request a sample served, and how sure that is.
@@ -91,8 +102,9 @@ func OfSample(name string) bool {
 	return false
 }
 
-// Each calls f for every label that is present; those of More come last.
+// Each calls f for every label that is present, ordered by name.
 func (l Labels) Each(f func(name, value string)) {
+	more := l.More
 	for _, p := range [...][2]string{
 		{LabelContainer, l.Container},
 		{LabelHTTPMethod, l.HTTPMethod},
@@ -103,19 +115,17 @@ func (l Labels) Each(f func(name, value string)) {
 		{LabelSource, string(l.Source)},
 		{LabelRPCMethod, l.RPCMethod},
 		{LabelRPCSystem, l.RPCSystem},
+		{LabelService, l.Service},
+		{LabelUnit, l.Unit},
 		{LabelThread, l.Thread},
 		{LabelURLTemplate, l.URLTemplate},
 	} {
+		more = more.eachBelow(p[0], f)
 		if p[1] != "" {
 			f(p[0], p[1])
 		}
 	}
-	l.More.Each(func(name, value string) bool {
-		if value != "" {
-			f(name, value)
-		}
-		return true
-	})
+	more.Each(f)
 }
 
 // Get is the value of a label, "" if it is absent.

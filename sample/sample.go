@@ -174,10 +174,9 @@ type Process struct {
 	Executable string
 	// Path is that of the executable as the process sees it; empty as above.
 	Path string
-	// Began tells the process from others that have or had its PID, and from what it
-	// was before it executed this program: CLOCK_MONOTONIC in nanoseconds, when
-	// it was forked, executed the program, or was first seen. 0 if unknown.
-	Began uint64
+	// Execution is a number that changes when a process is forked or executes
+	// another program, and is never given again. 0 is none.
+	Execution uint64
 }
 
 // Sample is one tick located: its stack no longer depends on the process.

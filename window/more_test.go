@@ -15,10 +15,10 @@ func TestLabelsOfRules(t *testing.T) {
 	for _, tt := range []struct{ more, want map[string]string }{
 		{map[string]string{"team": "shop"}, map[string]string{"host_name": "host-1", "team": "shop"}},
 		{map[string]string{"host_name": "other"}, map[string]string{"host_name": "other"}},
-		{map[string]string{"host_name": ""}, map[string]string{}},
+		{nil, map[string]string{}},
 	} {
 		c := NewCollector(start)
-		c.Add(nil, sample.Labels{Executable: "program", More: sample.NewSet(tt.more)}, ticks(1))
+		c.Add(nil, sample.Labels{Executable: "program", More: sample.NewLabelSet(tt.more), NoHost: tt.more == nil}, ticks(1))
 		tt.want["process_executable_name"] = "program"
 		got := make(map[string]string)
 		for name, values := range encode(t, c, book{}).Sample[0].Label {
@@ -34,20 +34,24 @@ func TestLabelsOfRules(t *testing.T) {
 func TestLabelsOfRulesAreBounded(t *testing.T) {
 	c := NewCollector(start)
 	value := strings.Repeat("x", 4096)
-	more := func(i int) sample.Labels {
-		return sample.Labels{Executable: "program", More: sample.NewSet(map[string]string{"label": fmt.Sprint(i, value)})}
-	}
 	const fit, samples = maxMoreBytes / 4200, 3 * maxMoreBytes / 4096
 	for i := range samples {
-		c.Add(nil, more(i), ticks(1))
+		c.Add(nil, sample.Labels{Executable: "program", PID: fmt.Sprint(i)}, ticks(1))
+		c.Add(sample.Stack{{Object: program, Offset: 1}}, sample.Labels{Executable: "program", PID: fmt.Sprint(i)}, ticks(2))
 	}
-	known := sample.Stack{{Object: program, Offset: 1}}
-	c.Add(known, more(0), ticks(1)) // the set is there already
 	w := c.Cut(start)
-	if w.more > maxMoreBytes || len(w.labels) < fit {
-		t.Errorf("%d bytes in %d sets", w.more, len(w.labels))
+	w.Relabel(func(l sample.Labels) (sample.Labels, bool) {
+		l.More = sample.NewLabelSet(map[string]string{"label": l.PID + value})
+		return l, true
+	})
+	bytes := 0
+	for l := range w.labels {
+		bytes += l.More.Bytes()
 	}
-	if w.Samples() != samples+1 || w.Folded() != int64(samples-(len(w.labels)-1)) {
+	if bytes > maxMoreBytes || len(w.labels) < fit {
+		t.Errorf("%d bytes in %d sets", bytes, len(w.labels))
+	}
+	if w.Samples() != 3*samples || w.Folded() != int64(3*(samples-(len(w.labels)-1))) {
 		t.Errorf("%d samples, %d folded, %d sets", w.Samples(), w.Folded(), len(w.labels))
 	}
 }

@@ -167,7 +167,7 @@ func (p *encoder) sample(locations []uint64, labels sample.Labels, host string, 
 		p.inner = p.inner[:0].number(1, p.text(name)).number(2, p.text(value))
 		m = m.bytes(3, p.inner)
 	}
-	if _, other := labels.More.Get(sample.LabelHost); !other {
+	if !labels.NoHost && labels.More.Get(sample.LabelHost) == "" {
 		label(sample.LabelHost, host)
 	}
 	labels.Each(label)

@@ -37,8 +37,7 @@ const (
 	// spareLines is how many more lines there may be that have no label but the
 	// executable, and then again that have none.
 	spareLines = 5_000
-	// maxMoreBytes bounds the labels that rules made, of all distinct sets of
-	// labels together.
+	// maxMoreBytes bounds Labels.More of all distinct sets of labels together.
 	maxMoreBytes = 4 << 20
 )
 
@@ -48,18 +47,17 @@ type Collector struct {
 	cur *Window
 }
 
-// Window is the samples of one interval. Once cut from its Collector it does
-// not change any more.
+// Window is the samples of one interval. Once cut from its Collector nothing is added
+// to it any more.
 type Window struct {
 	start, end time.Time
 	// lines has the values of each stack with each set of labels. The key
 	// is the numbers of the stack's locations, innermost first, and then that
 	// of the labels: idBytes each, big-endian, so that keys sort as stacks do.
-	lines     map[string]*values
-	locations numbered[sample.Location]
-	labels    numbered[sample.Labels]
-	// frames is the length of all stacks in lines, more that of Labels.More in labels.
-	frames, more  int
+	lines         map[string]*values
+	locations     numbered[sample.Location]
+	labels        numbered[sample.Labels]
+	frames        int // the length of all stacks in lines
 	total, folded int64
 	// periods counts the ticks by their period in nanoseconds. Rates change seldom, so
 	// there are few.
@@ -203,17 +201,63 @@ func (w *Window) count(stack []byte, labels sample.Labels, n values, lines int) 
 		}
 	}
 	frames := len(stack) / idBytes
-	if len(w.lines) >= lines || !w.hasRoom(frames) || !known && w.more+len(labels.More) > maxMoreBytes {
+	if len(w.lines) >= lines || !w.hasRoom(frames) {
 		return false
 	}
 	w.frames += frames
 	if !known {
 		id, _ = w.labels.add(labels)
-		w.more += len(labels.More)
 	}
 	first := n // n itself would be allocated for every sample
 	w.lines[string(binary.BigEndian.AppendUint32(stack, id))] = &first
 	return true
+}
+
+// Relabel gives the samples of a window that was cut what is known of them by then: f
+// makes of the labels that they came with those that they go with, once for each set.
+// Samples for which it is false are dropped; it returns how many ticks they stood for.
+// Labels that there is no room for give way to the executable alone. It must not be called
+// while the window is encoded.
+func (w *Window) Relabel(f func(sample.Labels) (labels sample.Labels, keep bool)) (dropped int64) {
+	labels := make(numbered[sample.Labels])
+	numbers := make(map[uint32]uint32) // from the old number of labels that are kept
+	folded := make(map[uint32]bool)    // by the old number
+	more := 0
+	for old, id := range w.labels {
+		replaced, keep := f(old)
+		if !keep {
+			continue
+		}
+		if _, known := labels[replaced]; !known {
+			if more+replaced.More.Bytes() > maxMoreBytes {
+				replaced, folded[id] = sample.Labels{Executable: replaced.Executable}, true
+			}
+			more += replaced.More.Bytes()
+		}
+		numbers[id], _ = labels.add(replaced)
+	}
+	lines := make(map[string]*values, len(w.lines))
+	for key, v := range w.lines {
+		stack, old := key[:len(key)-idBytes], binary.BigEndian.Uint32([]byte(key[len(key)-idBytes:]))
+		id, keep := numbers[old]
+		if !keep {
+			dropped += v.ticks
+			continue
+		}
+		if folded[old] {
+			w.folded += v.ticks
+		}
+		key = string(binary.BigEndian.AppendUint32([]byte(stack), id))
+		if same := lines[key]; same != nil {
+			same.ticks += v.ticks
+			same.nanoseconds += v.nanoseconds
+		} else {
+			lines[key] = v
+		}
+	}
+	w.labels, w.lines = labels, lines
+	w.total -= dropped
+	return dropped
 }
 
 // each calls f for every line, those with the same inner frames together: that

@@ -55,8 +55,8 @@ type Resolver struct {
 // entry is what is known about one cgroup. The kernel never gives an id twice
 // between two boots: it counts 64 bits up (__kernfs_new_node in fs/kernfs/dir.c).
 type entry struct {
-	id        uint64
-	container string
+	id    uint64
+	place Place
 	// retry is when to try again, for a cgroup that could not be resolved.
 	retry time.Time
 }
@@ -99,10 +99,10 @@ func New(o Options) *Resolver {
 	}
 }
 
-// ContainerID gives the id of the container whose cgroup has the given kernfs
-// id, or "" if it is none or cannot be told. The process is one that was seen
-// in the cgroup; it need not live any more.
-func (r *Resolver) ContainerID(cgroupID uint64, pid uint32) string {
+// Place tells where a process ran whose cgroup has the given kernfs id; it is
+// empty if that cannot be told. The process is one that was seen in the cgroup; it
+// need not live any more.
+func (r *Resolver) Place(cgroupID uint64, pid uint32) Place {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	e, known := r.cache.get(cgroupID)
@@ -113,12 +113,26 @@ func (r *Resolver) ContainerID(cgroupID uint64, pid uint32) string {
 	switch {
 	case e.unresolved():
 		r.metrics.unresolved.Inc()
-	case e.container == "":
+	case e.place.Container == "":
 		r.metrics.host.Inc()
 	default:
 		r.metrics.container.Inc()
 	}
-	return e.container
+	return e.place
+}
+
+// PlaceOfProcess tells where a process runs now.
+func (r *Resolver) PlaceOfProcess(pid uint32) (Place, error) {
+	cgroups, err := r.fs.Cgroups(pid)
+	if err != nil {
+		return Place{}, err
+	}
+	for _, c := range cgroups {
+		if r.hierarchy.has(c) {
+			return PlaceFromPath(c.Path), nil
+		}
+	}
+	return Place{}, nil
 }
 
 // resolve asks the kernel. The way by the id is tried first as it depends on no
@@ -127,13 +141,13 @@ func (r *Resolver) resolve(id uint64, pid uint32) entry {
 	path, err := pathOf(r.fs, r.hierarchy, id)
 	if err == nil {
 		r.metrics.byHandle.Inc()
-		return entry{id: id, container: IDFromPath(path)}
+		return entry{id: id, place: PlaceFromPath(path)}
 	}
 	r.warn(err)
 	path, processErr := pathOfProcess(r.fs, r.hierarchy, id, pid)
 	if processErr == nil {
 		r.metrics.byProcess.Inc()
-		return entry{id: id, container: IDFromPath(path)}
+		return entry{id: id, place: PlaceFromPath(path)}
 	}
 	r.metrics.failure.Inc()
 	r.log.Debug("cgroup not resolved", "cgroup_id", id, "pid", pid, "error", errors.Join(err, processErr))

@@ -123,7 +123,7 @@ func TestRealContainer(t *testing.T) {
 			joined++
 			id := makeCgroup(t, filepath.Join(h.MountPoint, path)).id
 			r := newResolver(h, proc)
-			if got := r.ContainerID(id, pid); got != name {
+			if got := r.Place(id, pid).Container; got != name {
 				t.Errorf("%v, cgroup %s: %q, want %q", h, path, got, name)
 			}
 			r.expect(t, map[string]float64{"container": 1, "byHandle": 1})

@@ -16,7 +16,7 @@ const shortID = 25
 //	…/docker-ID.scope, cri-containerd-, crio-, nerdctl-, libpod-     systemd driver
 //	…/ID with 64 hexadecimal digits                                  cgroupfs driver
 //	…/x.slice:cri-containerd:ID                                      the two confused
-//	…/libpod-ID, …/libpod-payload-ID                                 podman
+//	…/libpod-ID, …/libpod-payload-ID, …/crio-ID                      podman, CRI-O
 //	…/buildkit/ID, …/docker-ID.scope with 25 letters and digits      image builds
 //	…/ecs/TASK/ID, …/TASK/TASK-NUMBER                                Amazon ECS, Fargate
 //	…/garden/GUID                                                    Cloud Foundry
@@ -60,7 +60,7 @@ func idFromName(name string) string {
 	case manager == "docker" && isScope && isBuild(id):
 		return id
 	case !isHex(id, 64):
-	case manager == "libpod", manager == "libpod-payload", isScope && isManager(manager):
+	case manager == "libpod", manager == "libpod-payload", manager == "crio", isScope && isManager(manager):
 		return id
 	}
 	// A systemd triple "slice:manager:ID" that was used as a plain path.
@@ -139,3 +139,6 @@ func isName(s string) bool {
 	}
 	return s[0] != '.' && s[0] != '_' && s[0] != '-'
 }
+
+// IsRandom tells ids that container managers choose from names that people do.
+func IsRandom(id string) bool { return isHex(id, 64) }

@@ -40,6 +40,8 @@ func TestIDFromPath(t *testing.T) {
 		{"kubernetes, containerd", "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod0cf4fd5d_8a1a_4f4a_9d56_0a7c6a4d2a11.slice/cri-containerd-" + id1 + ".scope", id1},
 		{"kubernetes, CRI-O", "/kubepods.slice/kubepods-pod0cf4fd5d_8a1a_4f4a_9d56_0a7c6a4d2a11.slice/crio-" + id1 + ".scope", id1},
 		{"CRI-O, container below", "/kubepods.slice/kubepods-pod0cf4fd5d_8a1a_4f4a_9d56_0a7c6a4d2a11.slice/crio-" + id1 + ".scope/container", id1},
+		{"CRI-O, cgroupfs", "/kubepods/burstable/pod0cf4fd5d-8a1a-4f4a-9d56-0a7c6a4d2a11/crio-" + id1, id1},
+		{"CRI-O, cgroupfs, monitor", "/kubepods/burstable/pod0cf4fd5d-8a1a-4f4a-9d56-0a7c6a4d2a11/crio-conmon-" + id1, ""},
 		{"CRI-O monitor", "/kubepods.slice/kubepods-pod0cf4fd5d_8a1a_4f4a_9d56_0a7c6a4d2a11.slice/crio-conmon-" + id1 + ".scope", ""},
 		{"pod only", "/kubepods/burstable/pod0cf4fd5d-8a1a-4f4a-9d56-0a7c6a4d2a11", ""},
 		{"pod slice only", "/kubepods.slice/kubepods-pod0cf4fd5d_8a1a_4f4a_9d56_0a7c6a4d2a11.slice", ""},

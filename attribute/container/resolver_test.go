@@ -59,29 +59,29 @@ func (r testResolver) expect(t *testing.T, want map[string]float64) {
 
 // In each hierarchy of this host, a container is told while its process lives,
 // after it has died, and from memory when even the cgroup is gone.
-func TestContainerID(t *testing.T) {
+func TestPlace(t *testing.T) {
 	for _, h := range hierarchies(t) {
 		t.Run(h.String(), func(t *testing.T) {
 			c := newCgroup(t, h, "docker/"+id1+"/worker")
 			pid, stop := c.start(t)
 			r := newResolver(h, proc)
-			if got := r.ContainerID(c.id, pid); got != id1 {
+			if got := r.Place(c.id, pid).Container; got != id1 {
 				t.Errorf("living process: %q, want %q", got, id1)
 			}
 			stop()
 			late := newResolver(h, proc)
-			if got := late.ContainerID(c.id, pid); got != id1 {
+			if got := late.Place(c.id, pid).Container; got != id1 {
 				t.Errorf("process that died: %q, want %q", got, id1)
 			}
 			late.expect(t, map[string]float64{"container": 1, "byHandle": 1})
 
 			removeCgroup(t, c.dir)
-			if got := r.ContainerID(c.id, pid); got != id1 {
+			if got := r.Place(c.id, pid).Container; got != id1 {
 				t.Errorf("cgroup that was removed, known: %q, want %q", got, id1)
 			}
 			r.expect(t, map[string]float64{"container": 2, "byHandle": 1})
 			tooLate := newResolver(h, proc)
-			if got := tooLate.ContainerID(c.id, pid); got != "" {
+			if got := tooLate.Place(c.id, pid).Container; got != "" {
 				t.Errorf("cgroup that was removed, never seen: %q, want none", got)
 			}
 			tooLate.expect(t, map[string]float64{"unresolved": 1, "failure": 1})
@@ -92,14 +92,14 @@ func TestContainerID(t *testing.T) {
 	}
 }
 
-func TestContainerIDOfHost(t *testing.T) {
+func TestPlaceOfHost(t *testing.T) {
 	for _, h := range hierarchies(t) {
 		t.Run(h.String(), func(t *testing.T) {
 			c := newCgroup(t, h, "system.slice/nginx.service")
 			root := makeCgroup(t, h.MountPoint)
 			r := newResolver(h, proc)
 			for _, id := range []uint64{c.id, c.id, root.id} {
-				if got := r.ContainerID(id, 1); got != "" {
+				if got := r.Place(id, 1).Container; got != "" {
 					t.Errorf("cgroup %d: %q, want none", id, got)
 				}
 			}
@@ -110,7 +110,7 @@ func TestContainerIDOfHost(t *testing.T) {
 
 // Without the right to open handles a living process leads to its cgroup, but
 // only one that is in the very cgroup asked for.
-func TestContainerIDWithoutHandles(t *testing.T) {
+func TestPlaceWithoutHandles(t *testing.T) {
 	for _, h := range hierarchies(t) {
 		t.Run(h.String(), func(t *testing.T) {
 			c := newCgroup(t, h, "docker/"+id1)
@@ -121,21 +121,21 @@ func TestContainerIDWithoutHandles(t *testing.T) {
 			clock := time.Now()
 			r.now = func() time.Time { return clock }
 			asUnprivileged(t, func() {
-				if got := r.ContainerID(c.id, otherPID); got != "" {
+				if got := r.Place(c.id, otherPID).Container; got != "" {
 					t.Errorf("process of another cgroup: %q, want none", got)
 				}
-				if got := r.ContainerID(c.id, pid); got != "" {
+				if got := r.Place(c.id, pid).Container; got != "" {
 					t.Errorf("tried again at once: %q, want none", got)
 				}
 				clock = clock.Add(retryAfter)
-				if got := r.ContainerID(c.id, pid); got != id1 {
+				if got := r.Place(c.id, pid).Container; got != id1 {
 					t.Errorf("process of the cgroup: %q, want %q", got, id1)
 				}
 				stop()
-				if got := r.ContainerID(c.id, pid); got != id1 {
+				if got := r.Place(c.id, pid).Container; got != id1 {
 					t.Errorf("process that died: %q, want %q", got, id1)
 				}
-				if got := newResolver(h, proc).ContainerID(c.id, pid); got != "" {
+				if got := newResolver(h, proc).Place(c.id, pid).Container; got != "" {
 					t.Errorf("process that died, never seen: %q, want none", got)
 				}
 			})
@@ -191,12 +191,12 @@ func TestPathOfProcess(t *testing.T) {
 func TestCache(t *testing.T) {
 	c := newCache(3)
 	for id := range uint64(5) {
-		c.put(entry{id: id, container: "first"})
+		c.put(entry{id: id, place: Place{Container: "first"}})
 		c.get(0) // kept by being used
 	}
-	c.put(entry{id: 4, container: "second"})
+	c.put(entry{id: 4, place: Place{Container: "second"}})
 	for id, want := range map[uint64]string{0: "first", 3: "first", 4: "second"} {
-		if e, ok := c.get(id); !ok || e.container != want || e.id != id {
+		if e, ok := c.get(id); !ok || e.place.Container != want || e.id != id {
 			t.Errorf("get(%d) = %+v, %v, want %q", id, e, ok, want)
 		}
 	}
@@ -212,7 +212,7 @@ func TestCache(t *testing.T) {
 
 func TestMetricNames(t *testing.T) {
 	r := newResolver(Hierarchy{V2: true, MountPoint: t.TempDir()}, procfs.New(t.TempDir()))
-	if got := r.ContainerID(1, 1); got != "" {
+	if got := r.Place(1, 1).Container; got != "" {
 		t.Errorf("no cgroups at all: %q, want none", got)
 	}
 	problems, err := testutil.GatherAndLint(r.registry)
@@ -225,7 +225,7 @@ func TestMetricNames(t *testing.T) {
 	}
 }
 
-func TestContainerIDConcurrently(t *testing.T) {
+func TestPlaceConcurrently(t *testing.T) {
 	h := hierarchies(t)[0]
 	c := newCgroup(t, h, "docker/"+id1)
 	r := newResolver(h, proc)
@@ -233,8 +233,8 @@ func TestContainerIDConcurrently(t *testing.T) {
 	for range 4 {
 		group.Go(func() {
 			for i := range uint64(100) {
-				r.ContainerID(1+i%16, 1) // more than the cache holds
-				if got := r.ContainerID(c.id, 1); got != id1 {
+				r.Place(1+i%16, 1) // more than the cache holds
+				if got := r.Place(c.id, 1).Container; got != id1 {
 					t.Errorf("%q, want %q", got, id1)
 				}
 			}
@@ -243,7 +243,7 @@ func TestContainerIDConcurrently(t *testing.T) {
 	group.Wait()
 }
 
-func BenchmarkContainerID(b *testing.B) {
+func BenchmarkPlace(b *testing.B) {
 	h, err := Detect(proc)
 	if err != nil {
 		b.Skip(err)
@@ -256,7 +256,7 @@ func BenchmarkContainerID(b *testing.B) {
 		r := newResolver(h, proc)
 		b.ReportAllocs()
 		for b.Loop() {
-			r.ContainerID(st.Ino, 1)
+			r.Place(st.Ino, 1)
 		}
 	})
 	b.Run("by handle", func(b *testing.B) {

@@ -25,9 +25,7 @@ const (
 // carried makes of what the rules left what samples carry.
 func (r *Relabeler) carried(all labels.Labels) (l sample.Labels) {
 	more := make(map[string]string)
-	if all.Get(sample.LabelHost) != r.host {
-		more[sample.LabelHost] = "" // unless there is another one
-	}
+	l.NoHost = all.Get(sample.LabelHost) == ""
 	bytes := 0
 	all.Range(func(label labels.Label) {
 		name, value := label.Name, label.Value
@@ -49,10 +47,14 @@ func (r *Relabeler) carried(all labels.Labels) (l sample.Labels) {
 			l.PID = value
 		case sample.LabelContainer:
 			l.Container = value
+		case sample.LabelUnit:
+			l.Unit = value
+		case sample.LabelService:
+			l.Service = value
 		default:
 			more[name] = value
 		}
 	})
-	l.More = sample.NewSet(more)
+	l.More = sample.NewLabelSet(more)
 	return l
 }

@@ -52,10 +52,7 @@ type Options struct {
 // Process is whom a decision is about, and all that it can depend on: with any change
 // of it the rules are asked again.
 type Process struct {
-	PID uint32
-	// Began and Path are as in sample.Process.
-	Began    uint64
-	Path     string
+	sample.Process
 	CgroupID uint64
 	// Labels are what its samples would carry. Those of single samples must be empty.
 	Labels sample.Labels
@@ -122,6 +119,13 @@ func (r *Relabeler) Use(rules Rules) {
 	r.rules = rules
 	clear(r.known)
 	r.recency.Init()
+}
+
+// HasRules reports whether there are any.
+func (r *Relabeler) HasRules() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.rules.configs) > 0
 }
 
 // Decide says whether a process is collected, and with which labels.

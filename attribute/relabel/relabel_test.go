@@ -46,7 +46,7 @@ func replace(source, regex, target, replacement string) Rule {
 // checkout is the process of these tests.
 func checkout() Process {
 	return Process{
-		PID: 7, Began: 1000, Path: "/srv/bin/checkout", CgroupID: 42,
+		Process: sample.Process{PID: 7, Execution: 1000, Path: "/srv/bin/checkout"}, CgroupID: 42,
 		Labels: sample.Labels{Executable: "checkout", PID: "7", Container: "c0ffee"},
 	}
 }
@@ -88,17 +88,17 @@ func TestHostName(t *testing.T) {
 		name string
 		rule Rule
 		want string
-		has  bool
+		none bool
 	}{
 		{"as it is", replace("host_name", "elsewhere", "host_name", "x"), "", false},
 		{"set to the same", replace("host_name", ".*", "host_name", "here"), "", false},
-		{"another one", replace("host_name", "(.)(.*)", "host_name", "$1-$2"), "h-ere", true},
+		{"another one", replace("host_name", "(.)(.*)", "host_name", "$1-$2"), "h-ere", false},
 		{"removed", Rule{Action: text("labeldrop"), Regex: text("host_name")}, "", true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			labels := newRelabeler(t, 1, tt.rule).Decide(checkout()).Labels
-			if got, has := labels.More.Get(sample.LabelHost); got != tt.want || has != tt.has {
-				t.Errorf("got %q, %v; want %q, %v", got, has, tt.want, tt.has)
+			if got := labels.More.Get(sample.LabelHost); got != tt.want || labels.NoHost != tt.none {
+				t.Errorf("got %q, %v; want %q, %v", got, labels.NoHost, tt.want, tt.none)
 			}
 		})
 	}
@@ -114,10 +114,10 @@ func TestAskedOncePerProcess(t *testing.T) {
 		change func(p *Process)
 	}{
 		{"first", func(*Process) {}},
-		{"another process of the number", func(p *Process) { p.Began++ }},
+		{"another process of the number", func(p *Process) { p.Execution++ }},
 		{"another program", func(p *Process) { p.Path = "/bin/sh" }},
 		{"another cgroup", func(p *Process) { p.CgroupID = 43 }},
-		{"other metadata", func(p *Process) { p.Labels.More = sample.NewSet(map[string]string{"container_name": "x"}) }},
+		{"other metadata", func(p *Process) { p.Labels.More = sample.NewLabelSet(map[string]string{"container_name": "x"}) }},
 	}
 	p := checkout()
 	for i, step := range steps {
@@ -177,8 +177,8 @@ func TestLabelsAreBounded(t *testing.T) {
 		r.Use(compile(t, rules...))
 		long.Path = long.Path[:length]
 		labels := r.Decide(long).Labels
-		if n := len(all(labels)); n > maxLabels+3 || len(labels.More) > 2*maxBytes {
-			t.Errorf("%d labels, %d bytes", n, len(labels.More))
+		if n := len(all(labels)); n > maxLabels+3 || labels.More.Bytes() > 2*maxBytes {
+			t.Errorf("%d labels, %d bytes", n, labels.More.Bytes())
 		}
 	}
 }
@@ -212,7 +212,7 @@ func TestConcurrentUse(t *testing.T) {
 					return
 				default:
 				}
-				if got := r.Decide(Process{PID: pid % 16}); !got.Keep || got.Labels.Get("version") == "" {
+				if got := r.Decide(Process{Process: sample.Process{PID: pid % 16}}); !got.Keep || got.Labels.Get("version") == "" {
 					t.Errorf("got %+v", got)
 					return
 				}
@@ -221,7 +221,7 @@ func TestConcurrentUse(t *testing.T) {
 	}
 	for i := range 200 {
 		r.Use(version(i))
-		if got := r.Decide(Process{PID: 1}).Labels.Get("version"); got != fmt.Sprint(i) {
+		if got := r.Decide(Process{Process: sample.Process{PID: 1}}).Labels.Get("version"); got != fmt.Sprint(i) {
 			t.Errorf("version %q after %d", got, i)
 		}
 	}

@@ -27,6 +27,7 @@ type sampling struct {
 	Hostname string           `help:"Value of the label host_name. Default: this host's name." placeholder:"NAME"`
 	Requests bool             `help:"Say which request each sample served." negatable:"" default:"true"`
 	Memory   units.Base2Bytes `help:"Memory of the agent: what is resident and what BPF maps take. A store in the same process comes on top." name:"memory-budget" default:"128MiB" placeholder:"SIZE"`
+	naming
 }
 
 // continuous is the flags of sampling that goes on.
@@ -114,7 +115,7 @@ func (c *agentCommand) Run(ctx context.Context, con *console) error {
 	}
 	defer a.Close()
 	if c.Listen != "" {
-		stop, err := serveMetrics(c.Listen, registry, a.healthy, a.rules.handler(), con.log)
+		stop, err := serveMetrics(c.Listen, registry, a.healthy, a.selection.handler(), con.log)
 		if err != nil {
 			return err
 		}
@@ -147,8 +148,11 @@ func newAgent(c continuous, to []uploader.Destination, policies remote.Source, r
 	if err != nil {
 		return nil, err
 	}
-	if p.rules, err = newObedience(policies, p.encoding.Host, reg, con.log); err != nil {
-		return nil, errors.Join(err, p.Close())
+	if policies != nil {
+		p.selection.policy, err = remote.NewFollower(remote.Options{Source: policies, Logger: con.log, Registerer: reg})
+		if err != nil {
+			return nil, errors.Join(err, p.Close())
+		}
 	}
 	failed := prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "fleetprof_windows_failed_total",
@@ -157,7 +161,7 @@ func newAgent(c continuous, to []uploader.Destination, policies remote.Source, r
 	reg.MustRegister(failed)
 	reload := newReloader(con.invocation, p.use, reg, con.log)
 	return &agent{
-		pipeline: p, governor: newGovernor(c.CPUBudget, newRates(p.profiler, c.Frequency), reg, con.log),
+		pipeline: p, governor: newGovernor(c.CPUBudget, p.selection, reg, con.log),
 		upload: upload, reload: reload, every: c.Window, log: con.log, failed: failed,
 	}, nil
 }
@@ -178,10 +182,8 @@ func (a *agent) Run(ctx context.Context) error {
 	naming, stopNaming := afterwards(ctx, encodeTime)
 	defer stopNaming()
 	go a.reload.Run(ctx)
-	go func() { sampled <- a.profiler.Run(ctx) }()
+	go func() { sampled <- a.sample(ctx) }()
 	go func() { sent <- a.upload.Run(uploading) }()
-	stopFollowing := a.rules.follow(ctx)
-	defer stopFollowing()
 	endGoverning := a.govern(ctx)
 	tick := time.NewTicker(a.every)
 	defer tick.Stop()

@@ -8,7 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"strconv"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -25,10 +25,11 @@ import (
 )
 
 // pipeline is the way of a sample on its host, in the order it travels:
-// profiler → container → relabel → requests → window → symbolize → pprof.
+// profiler → workloads → requests → window → symbolize → pprof. How often a process
+// is sampled is decided beside it, by selection.
 type pipeline struct {
 	profiler   *profiler.Profiler
-	containers *container.Resolver // nil where containers cannot be told apart
+	workloads  *workloads
 	relabel    *relabel.Relabeler
 	requests   *requests // nil if nobody asks for them
 	collector  *window.Collector
@@ -36,13 +37,10 @@ type pipeline struct {
 	encoding   window.Encoding
 	keep       func(pid uint32, l sample.Labels) bool
 	dropped    prometheus.Counter
-	rules      *obedience // nil if no policy is obeyed
 	folded     prometheus.Counter
+	origins    origins // of the samples of the window
+	selection  *selection
 }
-
-// cgroupsRemembered is more than the containers of any host, ended ones of
-// the last minutes included.
-const cgroupsRemembered = 16384
 
 // newPipeline builds the pipeline; nothing is sampled before profiler.Run.
 // exemplars is how many requests of each handler and window are kept with their trace
@@ -56,7 +54,7 @@ func newPipeline(s sampling, frequency, exemplars int, keep func(uint32, sample.
 	if err := bpf.CheckBTF(); err != nil {
 		return nil, err
 	}
-	p := &pipeline{keep: keep, folded: prometheus.NewCounter(prometheus.CounterOpts{
+	p := &pipeline{keep: keep, origins: make(origins), folded: prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "fleetprof_window_folded_samples_total",
 		Help: "Samples whose stack or labels a full window had no room for.",
 	})}
@@ -64,10 +62,10 @@ func newPipeline(s sampling, frequency, exemplars int, keep func(uint32, sample.
 	hierarchy, subsystem, err := cgroups(proc)
 	if err != nil {
 		log.Warn("containers cannot be told apart: samples carry no container_id", "error", err)
-	} else {
-		p.containers = container.New(container.Options{
-			FS: proc, Hierarchy: hierarchy, CacheSize: cgroupsRemembered, Logger: log, Registerer: reg,
-		})
+		hierarchy = container.Hierarchy{}
+	}
+	if p.workloads, err = newWorkloads(s.naming, proc, hierarchy, reg, log); err != nil {
+		return nil, err
 	}
 	p.newRelabeler(host, reg)
 	memory := splitBudget(int64(s.Memory))
@@ -83,7 +81,7 @@ func newPipeline(s sampling, frequency, exemplars int, keep func(uint32, sample.
 		Registerer:      reg,
 	}
 	if s.Requests {
-		if p.requests, err = newRequests(exemplars, reg, log); err != nil {
+		if p.requests, err = newRequests(exemplars, p.workloads.service, reg, log); err != nil {
 			return nil, err
 		}
 		options.Requests, options.ActivityRingBytes = p.requests, memory.activities
@@ -96,6 +94,7 @@ func newPipeline(s sampling, frequency, exemplars int, keep func(uint32, sample.
 	if p.requests != nil {
 		p.requests.profiler = p.profiler
 	}
+	p.selection = newSelection(p.profiler, p.workloads, p.relabel, host, frequency, log)
 	p.symbolizer, err = symbolize.New(symbolize.Options{
 		Files:      p.profiler.Files(),
 		Kernel:     kernelSymbols(reg, log),
@@ -111,37 +110,42 @@ func newPipeline(s sampling, frequency, exemplars int, keep func(uint32, sample.
 	return p, nil
 }
 
+// sample samples until ctx ends.
+func (p *pipeline) sample(ctx context.Context) error {
+	following, stop := context.WithCancel(ctx)
+	var beside sync.WaitGroup
+	beside.Go(func() { p.workloads.Run(following) })
+	beside.Go(func() { p.selection.Run(following) })
+	err := p.profiler.Run(ctx)
+	stop()
+	beside.Wait()
+	return err
+}
+
 // Sample labels one sample and adds it to the window.
 func (p *pipeline) Sample(s *sample.Sample) {
-	labels := sample.Labels{
-		Executable: s.Process.Executable,
-		PID:        strconv.FormatUint(uint64(s.Process.PID), 10),
-	}
-	if p.containers != nil {
-		labels.Container = p.containers.ContainerID(s.CgroupID, s.Process.PID)
-	}
-	labels, keep := p.relabelled(s, labels)
-	if !keep {
-		p.dropped.Inc()
-		return
-	}
+	labels := p.workloads.meet(s.Process, s.CgroupID)
 	labels.Thread = s.Thread
-	pid, stack, weight := s.Process.PID, s.Stack, s.Weight
-	p.rules.sample(pid, labels)
+	p.origins.note(s)
+	stack, weight := s.Stack, s.Weight
 	if p.requests == nil {
-		p.add(pid, stack, labels, weight)
+		p.add(stack, labels, weight)
 		return
 	}
 	p.requests.engine.Sample(s, func(h sample.Handler) {
 		labels.Handler = h
-		p.add(pid, stack, labels, weight)
+		p.add(stack, labels, weight)
 	})
 }
 
-func (p *pipeline) add(pid uint32, stack sample.Stack, labels sample.Labels, weight sample.Weight) {
-	if p.keep == nil || p.keep(pid, labels) {
-		p.collector.Add(stack, labels, weight)
+// add adds a sample to the window, unless it is certain already that it is not wanted.
+func (p *pipeline) add(stack sample.Stack, labels sample.Labels, weight sample.Weight) {
+	if p.keep != nil {
+		if _, keep, known := p.final(labels, p.origins); known && !keep {
+			return
+		}
 	}
+	p.collector.Add(stack, labels, weight)
 }
 
 // Lost adds what the kernel side had no room for.
@@ -153,6 +157,7 @@ func (p *pipeline) cut(ctx context.Context) (sample.Profile, error) {
 	var encoded func()
 	var w *window.Window
 	var exemplars []sample.Exemplar
+	var from origins
 	p.profiler.Between(func() {
 		if p.requests != nil {
 			p.requests.engine.Flush() // what waits belongs to this window
@@ -160,12 +165,17 @@ func (p *pipeline) cut(ctx context.Context) (sample.Profile, error) {
 		}
 		encoded = p.profiler.Files().NextWindow()
 		w = p.collector.Cut(time.Now())
-		p.rules.cut()
+		from, p.origins = p.origins, make(origins)
 	})
 	defer encoded()
+	p.dropped.Add(float64(w.Relabel(func(l sample.Labels) (labels sample.Labels, keep bool) {
+		labels, keep, _ = p.final(l, from)
+		return labels, keep
+	})))
 	p.folded.Add(float64(w.Folded()))
 	profile, err := p.encoding.Encode(ctx, w)
 	if err == nil {
+		p.workloads.names.Forget(profile.Start)
 		profile.Exemplars, err = p.encoding.Exemplars(w, exemplars)
 	}
 	return profile, err

@@ -54,7 +54,7 @@ func (c *recordCommand) Run(ctx context.Context, con *console) error {
 	if isTerminal(con.err) {
 		go countDown(sampling, con, c.Duration)
 	}
-	if err := p.profiler.Run(sampling); err != nil {
+	if err := p.sample(sampling); err != nil {
 		return err
 	}
 	naming, stop := afterwards(ctx, encodeTime)

@@ -3,6 +3,8 @@
 package main
 
 import (
+	"strconv"
+
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/fleetprof/fleetprof/attribute/relabel"
@@ -25,21 +27,56 @@ func (p *pipeline) newRelabeler(host string, reg prometheus.Registerer) {
 }
 
 // use puts what can change while the pipeline runs in force.
-func (p *pipeline) use(f *config.File) { p.relabel.Use(f.Rules) }
+func (p *pipeline) use(f *config.File) {
+	p.relabel.Use(f.Rules)
+	p.selection.changed()
+}
 
-// relabelled asks the rules about the process of a sample, with the labels that it
-// would carry. This is the place to learn that a process need not be sampled at all.
-func (p *pipeline) relabelled(s *sample.Sample, labels sample.Labels) (_ sample.Labels, keep bool) {
-	d := p.relabel.Decide(relabel.Process{
-		PID: s.Process.PID, Began: s.Process.Began, Path: s.Process.Path, CgroupID: s.CgroupID, Labels: labels,
-	})
-	return d.Labels, d.Keep
+// origins are the processes that samples of a window came from, by their execution: what
+// rules see of them and samples do not carry.
+type origins map[uint64]origin
+
+type origin struct {
+	path     string
+	cgroupID uint64
+}
+
+// maxOrigins bounds the executions that are remembered: more than have lines in a window.
+const maxOrigins = 1 << 16
+
+func (o origins) note(s *sample.Sample) {
+	if _, known := o[s.Process.Execution]; known || len(o) < maxOrigins {
+		o[s.Process.Execution] = origin{s.Process.Path, s.CgroupID}
+	}
+}
+
+// final gives labels what was learned since their sample came, and what rules make of that.
+// keep is false if the sample is not wanted; known says that no more will be learned.
+func (p *pipeline) final(l sample.Labels, from origins) (labels sample.Labels, keep, known bool) {
+	if l.PID == "" {
+		return l, true, true // lost, or folded: nobody knows what it was
+	}
+	pid, err := strconv.ParseUint(l.PID, 10, 32)
+	if err != nil {
+		panic(err) // workloads.meet has written it
+	}
+	o := from[l.Execution]
+	process := sample.Process{PID: uint32(pid), Executable: l.Executable, Path: o.path, Execution: l.Execution}
+	thread, handler := l.Thread, l.Handler
+	l.Thread, l.Handler = "", sample.Handler{}
+	l, known = p.workloads.complete(l)
+	d := p.relabel.Decide(relabel.Process{Process: process, CgroupID: o.cgroupID, Labels: l})
+	if !d.Keep {
+		return l, false, known
+	}
+	d.Labels.Thread, d.Labels.Handler = thread, handler
+	return d.Labels, p.keep == nil || p.keep(process.PID, d.Labels), known
 }
 
 // cgroupPath is the path of a cgroup, for rules.
 func (p *pipeline) cgroupPath(id uint64, pid uint32) string {
-	if p.containers == nil {
+	if p.workloads.places == nil {
 		return ""
 	}
-	return p.containers.Path(id, pid)
+	return p.workloads.places.Path(id, pid)
 }

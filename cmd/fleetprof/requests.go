@@ -20,11 +20,12 @@ type requests struct {
 	profiler *profiler.Profiler
 }
 
-// newRequests makes the engine; the profiler is set before it runs.
-func newRequests(exemplars int, reg prometheus.Registerer, log *slog.Logger) (r *requests, err error) {
+// newRequests makes the engine; the profiler is set before it runs. service names the
+// service of a process.
+func newRequests(exemplars int, service func(sample.Process) string, reg prometheus.Registerer, log *slog.Logger) (r *requests, err error) {
 	r = new(requests)
 	r.engine, err = rpc.New(rpc.Options{
-		Service: func(pid uint32) string { return r.profiler.Executable(pid) },
+		Service: func(pid uint32) string { return service(r.profiler.Process(pid)) },
 		Watch: func(socket uint64, everything bool) {
 			r.profiler.WatchSocket(socket, everything)
 		},

@@ -136,3 +136,16 @@ func ExecutableName(path string) string {
 	}
 	return path[strings.LastIndexByte(path, '/')+1:]
 }
+
+// Environ reads the environment that the process was started with into buf, as
+// NAME=value strings that each end in NUL, see proc_pid_environ(5). It is memory of
+// the process, who can have changed it, and can have replaced it by pages that are
+// never delivered (FUSE, userfaultfd(2)): then the call ends when the process does.
+// An environment that does not fit is an error.
+func (f FS) Environ(pid uint32, buf []byte) ([]byte, error) {
+	text, err := readShort(f.Path(pid, "environ"), buf)
+	if err != nil {
+		return nil, fmt.Errorf("read environment of process %d: %w", pid, err)
+	}
+	return text, nil
+}

@@ -106,6 +106,14 @@ func (f *Follower) Decide(value func(name string) string) policy.Decision {
 	return s.policy.Decide(value, s.clock.now())
 }
 
+// Rules is how many rules are in force, and the frequencies they ask for, as
+// [policy.Policy.Frequencies].
+func (f *Follower) Rules() (rules int, frequencies []int) {
+	s := f.state.Load()
+	now := s.clock.now()
+	return len(s.policy.Live(now).Rules), s.policy.Frequencies(now)
+}
+
 // Changed gives a channel that is closed when decisions may differ from those of
 // now: another policy is in force, or a rule has expired. Ask for the channel
 // first and decide then, so that no change is missed.

@@ -147,9 +147,9 @@ func byUs(t *testing.T, text string) map[string]string {
 		Registerer: prometheus.NewRegistry(), CacheSize: 1,
 	})
 	r.Use(f.Rules)
-	d := r.Decide(relabel.Process{PID: 4711, Path: meta["__meta_process_executable_path"], Labels: sample.Labels{
+	d := r.Decide(relabel.Process{Process: sample.Process{PID: 4711, Path: meta["__meta_process_executable_path"]}, Labels: sample.Labels{
 		Executable: given["process_executable_name"], PID: given["process_pid"], Container: given["container_id"],
-		More: sample.NewSet(map[string]string{
+		More: sample.NewLabelSet(map[string]string{
 			"service_name": given["service_name"], "k8s_namespace_name": given["k8s_namespace_name"],
 		}),
 	}})
@@ -157,7 +157,7 @@ func byUs(t *testing.T, text string) map[string]string {
 		return nil
 	}
 	left := make(map[string]string)
-	if _, other := d.Labels.More.Get(sample.LabelHost); !other {
+	if !d.Labels.NoHost && d.Labels.More.Get(sample.LabelHost) == "" {
 		left[sample.LabelHost] = given["host_name"] // as the window adds it
 	}
 	d.Labels.Each(func(name, value string) { left[name] = value })

@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/fleetprof/fleetprof/attribute/container"
+	"github.com/fleetprof/fleetprof/attribute/container/containerd"
+	"github.com/fleetprof/fleetprof/attribute/service"
+	"github.com/fleetprof/fleetprof/internal/procfs"
+	"github.com/fleetprof/fleetprof/sample"
+)
+
+// naming is the flags of what containers and services are called.
+type naming struct {
+	Containerd string   `help:"Socket of containerd, which knows the names, images and pods of containers; auto is the first of the usual places that exists, empty is none." default:"auto" placeholder:"PATH"`
+	PodLabels  []string `help:"Labels of Kubernetes pods to put on samples, as k8s_pod_label_NAME." placeholder:"NAME,…"`
+}
+
+// The bounds of what is remembered: more than the containers of any host, those that
+// ended in the last minutes included, and the processes sampled in one window.
+const (
+	cgroupsRemembered    = 16384
+	containersRemembered = 8192
+	executionsRemembered = 16384
+)
+
+// declarationTime bounds how long the metrics of a process wait for its own name, which
+// takes a fraction of a millisecond.
+const declarationTime = 10 * time.Millisecond
+
+// workloads knows where a process runs and what that is called. All it says comes from
+// memory; what fills that runs beside the sampling.
+type workloads struct {
+	places   *container.Resolver // nil where containers cannot be told apart
+	names    *container.Table
+	source   *containerd.Source // nil if nobody is to be asked
+	declared *service.Declarations
+}
+
+func newWorkloads(n naming, proc procfs.FS, h container.Hierarchy, reg prometheus.Registerer, log *slog.Logger) (*workloads, error) {
+	w := &workloads{
+		names:    container.NewTable(containersRemembered, reg),
+		declared: service.NewDeclarations(proc, executionsRemembered, reg),
+	}
+	if h.MountPoint != "" {
+		w.places = container.New(container.Options{
+			FS: proc, Hierarchy: h, CacheSize: cgroupsRemembered, Logger: log, Registerer: reg,
+		})
+	}
+	if n.Containerd == "" {
+		return w, nil
+	}
+	var err error
+	w.source, err = containerd.New(containerd.Options{
+		Socket: n.Containerd, PodLabels: n.PodLabels, Table: w.names, Logger: log, Registerer: reg,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("--pod-labels: %w", err)
+	}
+	return w, nil
+}
+
+// Run learns names until ctx ends.
+func (w *workloads) Run(ctx context.Context) {
+	var running sync.WaitGroup
+	running.Go(func() { w.declared.Run(ctx) })
+	if w.source != nil {
+		running.Go(func() { w.source.Run(ctx) })
+	}
+	running.Wait()
+}
+
+// meet gives the labels of a process that cannot be learned later.
+func (w *workloads) meet(p sample.Process, cgroupID uint64) sample.Labels {
+	w.declared.Meet(p)
+	l := sample.Labels{
+		Executable: p.Executable,
+		PID:        strconv.FormatUint(uint64(p.PID), 10),
+		Execution:  p.Execution,
+	}
+	if w.places != nil {
+		place := w.places.Place(cgroupID, p.PID)
+		l.Container, l.Unit = place.Container, place.Unit
+	}
+	return l
+}
+
+// complete gives labels what is known by now; known says that no more will be.
+func (w *workloads) complete(l sample.Labels) (complete sample.Labels, known bool) {
+	declared, known := w.declared.Of(l.Execution)
+	described, told := w.names.Lookup(l.Container)
+	l.More = described.Labels
+	l.Service = serviceName(declared, described, l.Unit, l.Executable)
+	l.Execution = 0
+	return l, known && (told || l.Container == "")
+}
+
+// service names the service of a process that lives.
+func (w *workloads) service(p sample.Process) string {
+	var place container.Place
+	if w.places != nil {
+		place, _ = w.places.PlaceOfProcess(p.PID) // it may have ended
+	}
+	described, _ := w.names.Lookup(place.Container)
+	return serviceName(w.declared.Wait(p, declarationTime), described, place.Unit, p.Executable)
+}
+
+func serviceName(declared string, described container.Metadata, unit, executable string) string {
+	return service.Evidence{
+		Declared: declared,
+		App:      described.App,
+		Container: cmp.Or(
+			described.Labels.Get(sample.LabelPodContainer),
+			described.Labels.Get(sample.LabelContainerName),
+		),
+		Unit:       unit,
+		Executable: executable,
+	}.Name()
+}

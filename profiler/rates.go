@@ -22,7 +22,7 @@ type Rates struct {
 	// Weigh decides that for a process; 0: it is not sampled. It is called, as Sink is,
 	// with the first sample of each program that a process executes, and again if its
 	// cgroup is another one then. What is not final is decided again with the next
-	// sample, for settling. nil: all have the usual weight.
+	// sample, for settling, and a 0 is then the usual weight. nil: all have the usual weight.
 	Weigh func(p sample.Process, cgroupID uint64) (weight uint32, final bool)
 }
 

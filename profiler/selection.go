@@ -75,18 +75,16 @@ func (s *selection) change(r Rates) {
 	}
 }
 
-// decide asks for the weight of a process, at the time of a tick, and tells it. Of one that
-// is excluded, but not for certain, the kernel side goes on to send the ticks, which ask
-// again.
+// decide asks for the weight of a process, at the time of a tick, and tells it. A process is
+// not excluded before that is final: its samples can be dropped later, but not be had again.
 func (s *selection) decide(pid uint32, d decision, now uint64) decision {
 	d.weight, d.final = s.rates.Weigh(d.process, d.cgroup)
 	d.final = d.final || now-d.first > settling
-	s.byPID[pid] = d
 	if d.weight == 0 && !d.final {
-		s.untell(pid)
-	} else {
-		s.tell(pid, d)
+		d.weight = s.rates.usual()
 	}
+	s.byPID[pid] = d
+	s.tell(pid, d)
 	return d
 }
 

@@ -122,8 +122,8 @@ func TestSelectionDecidesOncePerProgram(t *testing.T) {
 	}
 }
 
-// What is not final is decided again with each tick, and only what is certain makes the
-// kernel side send no more ticks. In the end it is final.
+// What is not final is decided again with each tick, and only what is certain excludes a
+// process. In the end it is final.
 func TestSelectionSettles(t *testing.T) {
 	weight, final, calls := uint32(0), false, 0
 	s, kernel := newTestSelection(t, Rates{Weigh: func(sample.Process, uint64) (uint32, bool) {
@@ -137,11 +137,11 @@ func TestSelectionSettles(t *testing.T) {
 			t.Errorf("at %d: admitted %v, %d calls, kernel side %v; want %v, %d, %v", at, got, calls, kernel, admitted, called, want)
 		}
 	}
-	step(1, false, 1, kernelWeights{0: 1})
+	step(1, true, 1, kernelWeights{0: 1})
 	weight = 10
 	step(2, true, 2, kernelWeights{0: 1001, 2: 10})
 	weight = 0
-	step(3, false, 3, kernelWeights{0: 1001})
+	step(3, true, 3, kernelWeights{0: 1001})
 	step(settling+2, false, 4, kernelWeights{0: 1001, 2: 0})
 	weight = 1
 	step(settling+3, false, 4, kernelWeights{0: 1001, 2: 0})

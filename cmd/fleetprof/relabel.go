@@ -19,8 +19,8 @@ const decisionsRemembered = 4096
 // newRelabeler makes the pipeline's, which has no rules yet.
 func (p *pipeline) newRelabeler(host string, reg prometheus.Registerer) {
 	p.dropped = prometheus.NewCounter(prometheus.CounterOpts{
-		Name: "fleetprof_relabel_dropped_samples_total",
-		Help: "Samples of processes that relabelling rules drop; they are in no profile.",
+		Name: "fleetprof_window_excluded_samples_total",
+		Help: "Samples left out when their window was cut, because relabelling rules or the policy exclude their process. Once that is known such processes are not sampled at all.",
 	})
 	reg.MustRegister(p.dropped)
 	p.relabel = relabel.New(relabel.Options{Host: host, Cgroup: p.cgroupPath, Registerer: reg, CacheSize: decisionsRemembered})
@@ -70,6 +70,9 @@ func (p *pipeline) final(l sample.Labels, from origins) (labels sample.Labels, k
 		return l, false, known
 	}
 	d.Labels.Thread, d.Labels.Handler = thread, handler
+	if p.selection.decide(d.Labels).Off {
+		return l, false, known
+	}
 	return d.Labels, p.keep == nil || p.keep(process.PID, d.Labels), known
 }
 

@@ -192,10 +192,10 @@ func TestRulesDecideWhatIsStored(t *testing.T) {
 	}
 	stored := func(query string) *profile.Profile { return d.profile(t, "query="+query) }
 	shows := func(query string) func() bool { return func() bool { return stored(query) != nil } }
-	dropped := func() float64 { return d.metric(t, "fleetprof_relabel_dropped_samples_total") }
+	dropped := func() float64 { return d.metric(t, `fleetprof_bpf_events_total{event="excluded"}`) }
 
 	awaitTrue(t, "the first service", shows(`{service_name="first"}`))
-	awaitTrue(t, "dropped samples", func() bool { return dropped() > 0 })
+	awaitTrue(t, "dropped ticks", func() bool { return dropped() > 0 })
 	replaceFile(t, path, relabelled("burndropped", "second"))
 	awaitTrue(t, "the second service", shows(`{service_name="second"}`))
 

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/fleetprof/fleetprof/attribute/relabel"
+	"github.com/fleetprof/fleetprof/policy"
 	"github.com/fleetprof/fleetprof/policy/remote"
 	"github.com/fleetprof/fleetprof/profiler"
 	"github.com/fleetprof/fleetprof/profiler/governor"
@@ -144,15 +145,7 @@ func (s *selection) weigh(p sample.Process, cgroupID uint64, usual uint32, weigh
 	if !d.Keep {
 		return 0, final
 	}
-	if s.policy == nil {
-		return usual, final
-	}
-	decision := s.policy.Decide(func(name string) string {
-		if name == sample.LabelHost && !d.Labels.NoHost && d.Labels.More.Get(name) == "" {
-			return s.host
-		}
-		return d.Labels.Get(name)
-	})
+	decision := s.decide(d.Labels)
 	s.match(p.PID, decision.Rule)
 	switch w, planned := weights[decision.Frequency]; {
 	case decision.Off:
@@ -161,6 +154,19 @@ func (s *selection) weigh(p sample.Process, cgroupID uint64, usual uint32, weigh
 		return w, final
 	}
 	return uint32(min(uint64(usual)*uint64(decision.KeepOneIn), math.MaxUint32)), final
+}
+
+// decide asks the policy about a process with certain labels.
+func (s *selection) decide(l sample.Labels) policy.Decision {
+	if s.policy == nil {
+		return policy.Decision{KeepOneIn: 1}
+	}
+	return s.policy.Decide(func(name string) string {
+		if name == sample.LabelHost && !l.NoHost && l.More.Get(name) == "" {
+			return s.host
+		}
+		return l.Get(name)
+	})
 }
 
 // match notes which rule decided about a process.

@@ -3,7 +3,6 @@
 package unwind
 
 import (
-	"bytes"
 	"cmp"
 	"debug/elf"
 	"slices"
@@ -42,16 +41,19 @@ const (
 type fromCode struct {
 	file   *objfile.File
 	decode func(code []byte, addr uint64) (instruction, bool)
+	// link says that calls leave the return address in a register (arm64).
+	link bool
 	// gaps are sorted and disjoint.
-	gaps  []gap
-	entry uint64
+	gaps []gap
 
 	functions map[uint64]*bareFunction
 	// certain and perhaps are functions that have not been scanned. strict is how they
 	// are.
 	certain, perhaps []*bareFunction
 	scanning         []suspended
-	strict           bool
+	// outermost are functions that nobody calls and that have not been followed.
+	outermost []*bareFunction
+	strict    bool
 	// tables holds where indirect jumps lead, by their address.
 	tables map[uint64][]uint64
 
@@ -81,7 +83,9 @@ type bareFunction struct {
 	number uint16
 	// certain says that it is a function: something calls it.
 	certain bool
-	scanned bool
+	// called says that there is a call of it, outermost that nobody calls it.
+	called, outermost bool
+	scanned           bool
 	// returns says that there is a way through it that ends, surely that this is so even
 	// if no function that is not known ever returns.
 	returns, surely bool
@@ -103,13 +107,13 @@ type suspended struct {
 // openCode reads the code that is not covered by spans. It returns nil if there is not
 // enough of it, or more than limit bytes.
 func openCode(f *objfile.File, code []extent, spans []span, limit uint64) (*fromCode, error) {
-	if f.Machine != elf.EM_X86_64 {
-		return nil, nil
-	}
 	c := &fromCode{
 		file: f, decode: decodeX86,
 		functions: make(map[uint64]*bareFunction), tables: make(map[uint64][]uint64),
 		ids: make(map[codeState]uint16),
+	}
+	if f.Machine == elf.EM_AARCH64 {
+		c.decode, c.link = decodeARM64, true
 	}
 	c.state(codeState{sp: unknown, fp: unknown}) // number 0 is for none
 	bare, all := uint64(0), uint64(0)
@@ -138,8 +142,9 @@ func openCode(f *objfile.File, code []extent, spans []span, limit uint64) (*from
 	}
 	c.scan(true)
 	c.scan(false)
-	c.signalReturns()
+	returns := c.signalReturns()
 	c.followAll()
+	c.signalFronts(returns)
 	return c, nil
 }
 
@@ -202,26 +207,6 @@ func (c *fromCode) gap(addr uint64) *gap {
 		return nil
 	}
 	return &c.gaps[i]
-}
-
-// signalReturns finds where signal handlers return to: mov $15,%rax; syscall. The byte
-// in front belongs to it, because that is what is looked up.
-func (c *fromCode) signalReturns() {
-	pattern := []byte{0x90, 0x48, 0xc7, 0xc0, 15, 0, 0, 0, 0x0f, 0x05}
-	id := c.state(codeState{kind: Signal})
-	for _, g := range c.gaps {
-		for from := 0; ; from += len(pattern) {
-			i := bytes.Index(g.text[from:], pattern)
-			if i < 0 {
-				break
-			}
-			from += i
-			for j := range pattern {
-				g.at[from+j] = inside
-			}
-			g.at[from], g.at[from+1] = id, id
-		}
-	}
 }
 
 // state numbers a state. There are some hundred in a library of C.

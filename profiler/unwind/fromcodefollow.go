@@ -26,10 +26,15 @@ type logged struct {
 	was uint16
 }
 
-// followAll follows all functions, certain ones first.
+// followAll follows all functions: those that nobody calls, then certain ones.
 func (c *fromCode) followAll() {
+	for len(c.outermost) > 0 {
+		f := c.outermost[0]
+		c.outermost = c.outermost[1:]
+		c.follow(f)
+	}
 	for _, f := range c.sorted() {
-		if g := c.gap(f.start); f.certain || g.at[f.start-g.start] == 0 {
+		if g := c.gap(f.start); !f.outermost && (f.certain || g.at[f.start-g.start] == 0) {
 			c.follow(f)
 		}
 	}
@@ -38,9 +43,9 @@ func (c *fromCode) followAll() {
 // follow finds the states of all instructions of a function.
 func (c *fromCode) follow(f *bareFunction) {
 	c.following = following{f: f, todo: c.todo[:0], log: c.log[:0], own: make(map[uint64]bool)}
-	start := called
-	if f.start == c.entry {
-		start = codeState{sp: unknown, fp: unknown, kind: End}
+	start := calledState(c.link)
+	if f.outermost {
+		start = codeState{sp: unknown, fp: unknown, kind: End, link: c.link}
 	}
 	c.merge(f.start, start)
 	for len(c.todo) > 0 && !c.wrong {
@@ -104,7 +109,7 @@ func (c *fromCode) ways(addr uint64, in *instruction, before *codeState) (w ways
 	next := addr + uint64(in.size)
 	switch in.flow {
 	case flowReturn:
-		w.end(before.balanced() && in.effect == effectNone)
+		w.end(w.state.balanced())
 	case flowJump:
 		c.jump(&w, in.target)
 	case flowBranch:
@@ -123,9 +128,11 @@ func (c *fromCode) ways(addr uint64, in *instruction, before *codeState) (w ways
 		callee := c.functions[in.target]
 		known := callee != nil && callee.certain
 		w.on, w.doubtful = !known || callee.returns, !known || !callee.surely
-		w.ends = before.sp%16 == 0 // as the ABI wants it
+		w.ends = before.sp%16 == 0 && !w.state.lost() // as the ABI wants it
+		// Without its own return address a function does not go on.
+		w.on = w.on && !w.state.lost()
 		if c.begins(next) {
-			w.on = w.on && before.balanced()
+			w.on = w.on && w.state.balanced()
 		}
 	case flowNext:
 		w.on = true
@@ -146,8 +153,20 @@ func (w *ways) end(balanced bool) {
 func (c *fromCode) jump(w *ways, target uint64) {
 	if c.begins(target) {
 		w.end(w.state.balanced())
+		if w.state.kind == End && w.state.link {
+			c.outer(c.functions[target])
+		}
 	} else {
 		w.jumps = append(w.jumps, target)
+	}
+}
+
+// outer takes note that a function, which may be nil, was jumped to by code that nobody
+// called. If nothing else calls it, it is the outermost one.
+func (c *fromCode) outer(f *bareFunction) {
+	if f != nil && !f.called && !f.outermost {
+		f.outermost = true
+		c.outermost = append(c.outermost, f)
 	}
 }
 
@@ -306,8 +325,8 @@ func (c *fromCode) likely() (l likeliness) {
 	g := c.gap(c.f.start)
 	for addr, n := c.f.start, 0; addr < g.end && n < maxPrologue; n++ {
 		in, ok := c.decode(g.text[addr-g.start:], addr)
-		if !ok || in.flow != flowNext || in.effect != effectNone {
-			l.pushes = in.effect == effectPush || in.effect == effectMoveSP && in.n < 0
+		if !ok || in.flow != flowNext || in.effect != effectNone && in.effect != effectSign {
+			l.pushes = in.effect == effectPush || in.effect == effectMoveSP && in.n < 0 || in.move < 0
 			break
 		}
 		addr += uint64(in.size)

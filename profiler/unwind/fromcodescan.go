@@ -4,7 +4,6 @@ package unwind
 
 import (
 	"cmp"
-	"encoding/binary"
 	"maps"
 	"math"
 	"slices"
@@ -13,7 +12,7 @@ import (
 // found takes note of the start of a function, if it lies in a gap.
 func (c *fromCode) found(addr uint64, certain bool) *bareFunction {
 	g := c.gap(addr)
-	if g == nil {
+	if g == nil || c.link && addr%4 != 0 {
 		return nil
 	}
 	f := c.functions[addr]
@@ -116,12 +115,12 @@ func (c *fromCode) scanRun(f *bareFunction, addr uint64) {
 			c.returns(f)
 			return
 		}
-		if in.mention != 0 {
+		t.follow(&in)
+		if in.mention != 0 && !in.page {
 			c.found(in.mention, false)
 		}
 		next := addr + uint64(in.size)
-		t.follow(&in)
-		if in.holds != 0 {
+		if in.holds != 0 && !c.link {
 			if f.addresses == nil {
 				f.addresses = make(map[uint8]uint64)
 			}
@@ -140,6 +139,7 @@ func (c *fromCode) scanRun(f *bareFunction, addr uint64) {
 			return
 		case flowCall:
 			if callee := c.found(in.target, true); callee != nil {
+				callee.called = true
 				c.wait(callee, suspended{f, next})
 				return
 			}
@@ -182,81 +182,4 @@ func (c *fromCode) returns(f *bareFunction) {
 		}
 		f.waiting = nil
 	}
-}
-
-// indirect finds where a jump at addr leads that goes by a table.
-func (c *fromCode) indirect(f *bareFunction, addr uint64, t trail) {
-	if t.table == 0 && t.indexes != 0 {
-		t.table = f.addresses[t.indexes]
-	}
-	targets := c.tables[addr]
-	if targets == nil {
-		targets = c.readTable(t)
-	}
-	if targets == nil {
-		c.returns(f) // another function that it ends with
-		return
-	}
-	c.tables[addr] = targets
-	for _, target := range targets {
-		c.scanning = append(c.scanning, suspended{f, target})
-	}
-}
-
-// trail is what the last instructions tell of a table of jumps: a number was compared
-// with a constant, and only what is not above it went on; an address was computed.
-type trail struct {
-	limit, guard uint32
-	table        uint64
-	absolute     bool
-	// indexes is the register that holds the table, if that was not set of late.
-	indexes uint8
-	held    [maxHeld]uint64
-}
-
-func (t *trail) follow(in *instruction) {
-	if in.limit != 0 {
-		t.limit = in.limit
-	}
-	if in.holds != 0 {
-		t.held[in.holds] = in.mention
-	}
-	switch {
-	case in.flow == flowBranch && in.above:
-		t.guard = t.limit
-	case in.flow == flowCall:
-		*t = trail{}
-	case in.flow == flowIndirect && in.table != 0:
-		t.table, t.absolute = in.table, true
-	case in.indexes != 0:
-		t.indexes, t.table = in.indexes, t.held[in.indexes]
-	}
-}
-
-// maxHeld is more than the number of a general register plus 1.
-const maxHeld = 32
-
-// readTable reads a table of jumps: addresses, or what to add to the table's own. It
-// returns nil if there is none.
-func (c *fromCode) readTable(t trail) (targets []uint64) {
-	size := uint64(4)
-	if t.absolute {
-		size = 8
-	}
-	b := make([]byte, uint64(t.guard)*size)
-	if t.guard == 0 || t.table == 0 || len(b) > c.targetsLeft*int(size) || c.file.ReadAddress(b, t.table) != nil {
-		return nil
-	}
-	for ; len(b) > 0; b = b[size:] {
-		target := t.table + uint64(int32(binary.LittleEndian.Uint32(b)))
-		if t.absolute {
-			target = binary.LittleEndian.Uint64(b)
-		}
-		if c.gap(target) == nil {
-			return nil
-		}
-		targets = append(targets, target)
-	}
-	c.targetsLeft -= len(targets)
-	return targets
 }

@@ -22,8 +22,7 @@ const maxData = 64 << 20
 // the middle of a function.
 func (c *fromCode) starts(f *objfile.File) error {
 	if f.Entry != 0 {
-		c.entry = f.Entry
-		c.found(f.Entry, true)
+		c.outer(c.found(f.Entry, true))
 	}
 	for _, kind := range []elf.SectionType{elf.SHT_SYMTAB, elf.SHT_DYNSYM} {
 		if err := c.symbols(f, kind); err != nil {
@@ -58,8 +57,11 @@ func (c *fromCode) symbols(f *objfile.File, kind elf.SectionType) error {
 			return err
 		}
 		if !strings.Contains(name, ".cold") {
-			if f := c.found(s.Value, true); f != nil && slices.Contains(neverReturning, name) {
-				f.never = true
+			if f := c.found(s.Value, true); f != nil {
+				f.never = slices.Contains(neverReturning, name)
+				if c.link && name == startMain {
+					c.outer(f)
+				}
 			}
 		}
 	}
@@ -92,6 +94,10 @@ func (c *fromCode) scanData(f *objfile.File) error {
 	}
 	return nil
 }
+
+// startMain is where musl's _start goes in the C library. On arm64 it jumps there, and
+// leaves a return address of 0 (musl 1.2.3, arch/aarch64/crt_arch.h, crt/crt1.c).
+const startMain = "__libc_start_main"
 
 // neverReturning are functions that do not return.
 var neverReturning = []string{

@@ -8,6 +8,8 @@ import "math"
 const (
 	keptFP = iota
 	keptBX
+	// keptRA is the link register of arm64. Calls overwrite it.
+	keptRA
 	kepts
 	// otherRegister is any that is not followed.
 	otherRegister = -1
@@ -19,8 +21,8 @@ const unknown = math.MinInt32
 // maxFrame bounds how far from the CFA anything is followed, in bytes.
 const maxFrame = 1 << 28
 
-// belowStack is how far below SP code may keep things, in bytes: System V psABI for
-// AMD64, 3.2.2, the red zone.
+// belowStack is how far below SP code may keep things on amd64, in bytes: System V psABI
+// for AMD64, 3.2.2, the red zone. On arm64 there is none (AAPCS64, 6.4.5.1).
 const belowStack = 128
 
 // codeState is what is known before an instruction. Places are how many bytes below
@@ -39,19 +41,43 @@ type codeState struct {
 	system bool
 	// kind is End or Signal for code that nobody called, else None.
 	kind Kind
+
+	// link says that calls leave the return address in a register; the rest is for that.
+	link bool
+	// signed says that the return address has an authentication code.
+	signed bool
+	// thread says that the next system call may begin a thread, forked that the last one
+	// may just have: SP may be that of a stack on which nothing was called.
+	thread, forked bool
+	// counter is the number plus 1 of a register that holds a constant, 0 for none.
+	counter  uint8
+	constant int32
 }
 
-// called is the state at the first instruction of a function on amd64.
-var called = codeState{sp: 8, fp: unknown}
+// calledState is the state at the first instruction of a function.
+func calledState(link bool) codeState {
+	s := codeState{fp: unknown, link: link}
+	s.sp = s.top()
+	return s
+}
+
+// top is where SP points at the first instruction of a function.
+func (s *codeState) top() int32 {
+	if s.link {
+		return 0
+	}
+	return 8
+}
 
 // lost says that there is no rule, nor will there be one further on.
 func (s *codeState) lost() bool {
-	return s.kind == None && (s.noReturn || s.sp == unknown && s.fp == unknown)
+	return s.kind == None && (s.noReturn || s.sp == unknown && s.fp == unknown || s.changed[keptRA] && s.saved[keptRA] == 0)
 }
 
 // balanced says that a function may return: the stack is as its caller left it.
 func (s *codeState) balanced() bool {
-	return s.kind == End || s.sp == called.sp && !s.changed[keptFP] && !s.noReturn
+	return s.kind == End ||
+		s.sp == s.top() && !s.changed[keptFP] && !s.changed[keptRA] && !s.noReturn && !s.signed && !s.forked
 }
 
 // join is what is known where two ways meet.
@@ -71,8 +97,12 @@ func (s codeState) join(t codeState) codeState {
 		}
 		s.changed[i] = s.changed[i] || t.changed[i]
 	}
-	s.noReturn = s.noReturn || t.noReturn
+	s.noReturn = s.noReturn || t.noReturn || s.signed != t.signed
 	s.system = s.system && t.system
+	s.thread, s.forked = s.thread && t.thread, s.forked || t.forked
+	if s.counter != t.counter || s.constant != t.constant {
+		s.counter, s.constant = 0, 0
+	}
 	return s
 }
 
@@ -82,15 +112,23 @@ func (s *codeState) rule() Rule {
 		return Rule{Kind: s.kind}
 	}
 	r := Rule{Kind: Offset, RA: AtCFA, RAOffset: -1}
+	if s.link {
+		r.RA, r.RAOffset = keptAt[int16](s, keptRA)
+	}
 	switch {
-	case s.noReturn:
+	case s.forked:
+		return Rule{Kind: Unsupported}
+	case s.noReturn || r.RA == Lost:
 		return Rule{}
-	case s.sp >= 8:
+	case s.sp >= s.top():
 		r.Base, r.CFA = SP, s.sp
 	case s.sp == unknown && s.fp >= 8:
 		r.Base, r.CFA = FP, s.fp
 	default:
 		return Rule{}
+	}
+	if s.signed {
+		r.RA |= Signed
 	}
 	r.FP, r.FPOffset = keptAt[int16](s, keptFP)
 	r.BX, r.BXOffset = keptAt[int8](s, keptBX)
@@ -108,77 +146,6 @@ func keptAt[T int8 | int16](s *codeState, register int) (Place, T) {
 	return Lost, 0
 }
 
-// effect is what an instruction does to what is followed.
-type effect uint8
-
-const (
-	effectNone effect = iota
-	// effectPush and effectPop move a register.
-	effectPush
-	effectPop
-	// effectMoveSP adds to SP.
-	effectMoveSP
-	// effectSetSP and effectSetFP set the register to another one and an offset.
-	effectSetSP
-	effectSetFP
-	// effectLeave is SP = FP and a pop of FP.
-	effectLeave
-	// effectStore and effectLoad move a register to or from memory.
-	effectStore
-	effectLoad
-	// effectSystem is a system call.
-	effectSystem
-	// effectOutermost sets FP to 0, which is how a new thread marks its first frame.
-	effectOutermost
-)
-
-// flow is where an instruction goes on.
-type flow uint8
-
-const (
-	flowNext flow = iota
-	flowJump
-	flowBranch
-	flowCall
-	flowReturn
-	// flowIndirect is a jump to an address in a register or in memory.
-	flowIndirect
-	// flowStop: nowhere.
-	flowStop
-)
-
-// instruction is one decoded instruction.
-type instruction struct {
-	size   uint8
-	flow   flow
-	effect effect
-	// register is what is moved: followed, or otherRegister.
-	register int8
-	// base is the register that an address or value counts from, with offset n; it
-	// is SP, FP, or Other for those that are not followed.
-	base Base
-	n    int32
-	// writes says which of those followed are overwritten.
-	writes [kepts]bool
-	// target is where a direct jump, branch or call leads; 0 if indirect.
-	target uint64
-	// mention is an address that is computed, 0 for none, and holds the number of the
-	// register plus 1 that is set to it.
-	mention uint64
-	holds   uint8
-	// indexes is the number of the register plus 1 that holds a table of which a number
-	// is read.
-	indexes uint8
-	// limit of a comparison with a constant is the constant plus 1.
-	limit uint32
-	// above says that the branch is taken by what is larger, unsigned.
-	above bool
-	// table is the address of a table of addresses that an indirect jump goes by.
-	table uint64
-	// fixed says that it goes by a place that is always the same: to another function.
-	fixed bool
-}
-
 // after is the state behind an instruction.
 func (s codeState) after(in *instruction) codeState {
 	if s.kind != None {
@@ -188,7 +155,7 @@ func (s codeState) after(in *instruction) codeState {
 	case effectPush:
 		s.moveSP(-8)
 		if s.sp != unknown {
-			s.store(int(in.register), s.sp)
+			s.store(int(in.register), s.sp, 8)
 		}
 	case effectPop:
 		if s.sp != unknown {
@@ -213,27 +180,27 @@ func (s codeState) after(in *instruction) codeState {
 		}
 		s.moveSP(8)
 	case effectStore:
-		if at := s.at(in.base, in.n); at != unknown {
-			s.store(int(in.register), at)
-		}
+		s.storeAll(in)
 	case effectLoad:
-		if at := s.at(in.base, in.n); at != unknown {
-			s.load(int(in.register), at)
-		} else {
-			s.overwrite(int(in.register))
-		}
+		s.loadAll(in)
 	case effectSystem:
-		s.system = s.sp == called.sp
+		s.system = s.sp == s.top()
+		s.thread, s.forked = false, s.thread && s.system
 	case effectOutermost:
-		if s.system && s.sp == called.sp && s.saved[keptFP] == 0 && !s.changed[keptFP] {
+		if s.system && s.sp == s.top() && s.saved[keptFP] == 0 && !s.changed[keptFP] {
 			return codeState{sp: unknown, fp: unknown, kind: End}
 		}
 		s.overwrite(keptFP)
+	default:
+		s.afterARM64(in)
 	}
 	for i, written := range in.writes {
 		if written {
 			s.overwrite(i)
 		}
+	}
+	if s.link {
+		s.finish(in)
 	}
 	return s
 }
@@ -258,20 +225,24 @@ func (s *codeState) moveSP(n int32) {
 	if s.sp == unknown {
 		return
 	}
-	if s.sp < 8 {
+	if s.sp < s.top() {
 		s.noReturn = true // popped: what calls do next overwrites it
 	}
+	below := int32(belowStack)
+	if s.link {
+		below = 0
+	}
 	for i, at := range s.saved {
-		if at > s.sp+belowStack {
+		if at > s.sp+below {
 			s.saved[i] = 0
 		}
 	}
 }
 
-// store takes note that a register is stored.
-func (s *codeState) store(register int, at int32) {
+// store takes note that a register is stored, with what else is: size bytes.
+func (s *codeState) store(register int, at, size int32) {
 	switch {
-	case at == 8:
+	case at == 8 && !s.link:
 		s.noReturn = true
 	case register != otherRegister && !s.changed[register]:
 		if s.saved[register] == 0 {
@@ -279,7 +250,7 @@ func (s *codeState) store(register int, at int32) {
 		}
 	default:
 		for i, saved := range s.saved {
-			if saved == at {
+			if saved < at+8 && saved > at-size {
 				s.saved[i] = 0
 			}
 		}

@@ -27,7 +27,7 @@
 //     (asmcgocall, cgocallback) it is what the runtime writes down that counts.
 //  2. .eh_frame, found by its section or through PT_GNU_EH_FRAME.
 //  3. .debug_frame, for functions that have nothing else.
-//  4. The instructions themselves, for what is left if that is more than 1 KiB (amd64):
+//  4. The instructions themselves, for what is left if that is more than 1 KiB:
 //     C libraries without unwind information, such as musl, and hand-written
 //     assembly. See fromcode.go. Of other files the entry point only: what
 //     starts there was called by nobody.

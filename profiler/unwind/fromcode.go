@@ -53,7 +53,9 @@ type fromCode struct {
 	scanning         []suspended
 	// outermost are functions that nobody calls and that have not been followed.
 	outermost []*bareFunction
-	strict    bool
+	// main is the function of the name startMain, or nil.
+	main   *bareFunction
+	strict bool
 	// tables holds where indirect jumps lead, by their address.
 	tables map[uint64][]uint64
 
@@ -102,6 +104,8 @@ type bareFunction struct {
 type suspended struct {
 	f    *bareFunction
 	addr uint64
+	// guard is the trail's there.
+	guard uint32
 }
 
 // openCode reads the code that is not covered by spans. It returns nil if there is not

@@ -23,8 +23,7 @@ type arm64 struct {
 }
 
 // decodeARM64 decodes the instruction of arm64 at an address. It reports false for bytes
-// that are none, and for what C code does not use or, such as the scalable vectors, might
-// write to a register that is followed.
+// that are none, and for what C code does not use.
 func decodeARM64(code []byte, addr uint64) (in instruction, ok bool) {
 	if len(code) < 4 {
 		return instruction{}, false
@@ -40,6 +39,9 @@ func decodeARM64(code []byte, addr uint64) (in instruction, ok bool) {
 		ok = d.memory()
 	case 0b0101, 0b1101:
 		ok = d.registers()
+	case 0b0010:
+		d.scalable()
+		ok = true
 	case 0b0111, 0b1111:
 		d.vector()
 		ok = true
@@ -241,6 +243,16 @@ func (d *arm64) vector() {
 	}
 }
 
+// scalable is for scalable vectors (C4.1.2): if they write to a general register, its
+// number is that of the destination. ADDVL and ADDPL write to SP, too.
+func (d *arm64) scalable() {
+	if d.is(0xffa0f000, 0x04205000) {
+		d.set(d.rd())
+	} else {
+		d.write(d.rd())
+	}
+}
+
 // branch takes branches, exceptions and system instructions apart (C4.1.94).
 func (d *arm64) branch() bool {
 	switch {
@@ -251,7 +263,8 @@ func (d *arm64) branch() bool {
 		d.flow, d.writes[keptRA] = flowCall, true
 		d.to(0, 26)
 	case d.is(0x7e000000, 0x34000000), d.is(0xff000000, 0x54000000): // CBZ, CBNZ, B.cond
-		d.flow, d.above = flowBranch, d.is(0xff00001f, 0x54000008) // HI
+		d.flow = flowBranch
+		d.above, d.below = d.is(0xff00001f, 0x54000008), d.is(0xff00001f, 0x54000009) // HI, LS
 		d.to(5, 19)
 	case d.is(0x7e000000, 0x36000000): // TBZ, TBNZ
 		d.flow = flowBranch
@@ -277,9 +290,9 @@ func (d *arm64) to(from, n uint) { d.target = d.addr + uint64(d.signed(from, n)<
 // system takes hints apart, and what reads system registers.
 func (d *arm64) system() {
 	switch {
-	case d.is(0xffffff3f, 0xd503231f): // PACIAZ, PACIASP, PACIBZ, PACIBSP
+	case d.is(0xffffff9f, 0xd503231f): // PACIAZ, PACIASP, PACIBZ, PACIBSP
 		d.effect = effectSign
-	case d.is(0xffffff3f, 0xd503239f): // AUTIAZ, AUTIASP, AUTIBZ, AUTIBSP
+	case d.is(0xffffff9f, 0xd503239f): // AUTIAZ, AUTIASP, AUTIBZ, AUTIBSP
 		d.effect = effectAuthenticate
 	case d.word == 0xd50320ff: // XPACLRI
 		d.write(armRA)

@@ -28,6 +28,7 @@ type logged struct {
 
 // followAll follows all functions: those that nobody calls, then certain ones.
 func (c *fromCode) followAll() {
+	c.outer(c.main)
 	for len(c.outermost) > 0 {
 		f := c.outermost[0]
 		c.outermost = c.outermost[1:]

@@ -77,8 +77,9 @@ type instruction struct {
 	indexes uint8
 	// limit of a comparison with a constant is the constant plus 1.
 	limit uint32
-	// above says that the branch is taken by what is larger, unsigned.
-	above bool
+	// above says that the branch is taken by what is larger, unsigned, below that it is
+	// by what is not.
+	above, below bool
 	// table is the address of a table of addresses that an indirect jump goes by.
 	table uint64
 	// fixed says that it goes by a place that is always the same: to another function.

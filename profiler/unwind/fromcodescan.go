@@ -50,12 +50,12 @@ func (c *fromCode) scan(strict bool) {
 	for f := c.next(); f != nil; f = c.next() {
 		if !f.scanned {
 			f.scanned = true
-			c.scanRun(f, f.start)
+			c.scanRun(suspended{f: f, addr: f.start})
 		}
 		for last := len(c.scanning) - 1; last >= 0; last = len(c.scanning) - 1 {
 			s := c.scanning[last]
 			c.scanning = c.scanning[:last]
-			c.scanRun(s.f, s.addr)
+			c.scanRun(s)
 		}
 	}
 	for _, f := range c.functions {
@@ -90,8 +90,8 @@ func (c *fromCode) sorted() []*bareFunction {
 }
 
 // scanRun scans instructions in a row. at holds for now which function has come by.
-func (c *fromCode) scanRun(f *bareFunction, addr uint64) {
-	var t trail
+func (c *fromCode) scanRun(from suspended) {
+	f, addr, t := from.f, from.addr, trail{guard: from.guard}
 	for {
 		g := c.gap(addr)
 		if g == nil {
@@ -99,7 +99,7 @@ func (c *fromCode) scanRun(f *bareFunction, addr uint64) {
 			return
 		}
 		if other := c.functions[addr]; other != nil && other != f && other.certain {
-			c.wait(other, suspended{f, 0})
+			c.wait(other, suspended{f: f})
 			return
 		}
 		if seen := &g.at[addr-g.start]; *seen == 0 {
@@ -133,14 +133,18 @@ func (c *fromCode) scanRun(f *bareFunction, addr uint64) {
 		case flowJump:
 			next = in.target
 		case flowBranch:
-			c.scanning = append(c.scanning, suspended{f, in.target})
+			to := suspended{f: f, addr: in.target}
+			if in.below {
+				to.guard = t.limit
+			}
+			c.scanning = append(c.scanning, to)
 		case flowIndirect:
 			c.indirect(f, addr, t)
 			return
 		case flowCall:
 			if callee := c.found(in.target, true); callee != nil {
 				callee.called = true
-				c.wait(callee, suspended{f, next})
+				c.wait(callee, suspended{f: f, addr: next})
 				return
 			}
 			if c.strict {

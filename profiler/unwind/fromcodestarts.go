@@ -60,7 +60,7 @@ func (c *fromCode) symbols(f *objfile.File, kind elf.SectionType) error {
 			if f := c.found(s.Value, true); f != nil {
 				f.never = slices.Contains(neverReturning, name)
 				if c.link && name == startMain {
-					c.outer(f)
+					c.main = f
 				}
 			}
 		}

@@ -78,12 +78,16 @@ func (s *codeState) finish(in *instruction) {
 	case flowBranch:
 		s.forked = false // told thread and parent apart
 	case flowCall:
-		s.counter, s.constant, s.thread = 0, 0, false
+		s.forget(callResults) // others are not used later unless the callee leaves them alone
 	}
 	if s.system && s.sp != unknown && s.sp < 0 { // pops what it has not pushed: a thread's own stack
 		*s = codeState{sp: unknown, fp: unknown, kind: End, link: true}
 	}
 }
+
+// callResults has a bit for each register that functions return results with: AAPCS64,
+// 6.9, x0 to x8.
+const callResults = 1<<9 - 1
 
 // forget takes note that general registers are overwritten.
 func (s *codeState) forget(registers uint32) {

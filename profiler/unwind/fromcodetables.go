@@ -25,7 +25,7 @@ func (c *fromCode) indirect(f *bareFunction, addr uint64, t trail) {
 	}
 	c.tables[addr] = targets
 	for _, target := range targets {
-		c.scanning = append(c.scanning, suspended{f, target})
+		c.scanning = append(c.scanning, suspended{f: f, addr: target})
 	}
 }
 

@@ -131,13 +131,21 @@ func FuzzFromCode(f *testing.F) {
 		f.Add(b[:imageTextLen/2])
 		f.Add(b[len(b)-imageTextLen/2:])
 	}
+	if b, ok := section(f, "/usr/aarch64-linux-gnu/lib/ld-linux-aarch64.so.1", ".text"); ok {
+		f.Add(b[:imageTextLen/2])
+	}
 	f.Fuzz(func(t *testing.T, code []byte) {
-		b := image(elf.EM_X86_64, ".data", nil)
-		copy(b[24:], u64(imageText))
-		text := b[imageText-imageBase:][:imageTextLen]
-		copy(text, "\xe8\x0b\x00\x00\x00\xf4") // to byte 16
-		copy(text[16:], code)
-		buildFuzzed(t, b)
+		for machine, call := range map[elf.Machine]string{
+			elf.EM_X86_64:  "\xe8\x0b\x00\x00\x00\xf4", // to byte 16
+			elf.EM_AARCH64: "\x04\x00\x00\x94\x00\x00\x20\xd4",
+		} {
+			b := image(machine, ".data", nil)
+			copy(b[24:], u64(imageText))
+			text := b[imageText-imageBase:][:imageTextLen]
+			copy(text, call)
+			copy(text[16:], code)
+			buildFuzzed(t, b)
+		}
 	})
 }
 

@@ -240,6 +240,9 @@ func (c *fromCode) spans(add func(start, size, ref uint64) error) (damaged int, 
 	return 0, nil
 }
 
+// rows gives the rules of a gap. Where return addresses come in a register, code that keeps
+// no frames leaves the frame pointer as it is: to go on by it would look whole, and lack a
+// caller. So what is not understood is cut there.
 func (c *fromCode) rows(ref uint64, emit func(addr uint64, r Rule) error) error {
 	g := c.gaps[ref]
 	var last Rule
@@ -247,7 +250,11 @@ func (c *fromCode) rows(ref uint64, emit func(addr uint64, r Rule) error) error 
 		if id == inside {
 			continue
 		}
-		if r := c.states[id].rule(); r != last {
+		r := c.states[id].rule()
+		if c.link && r.Kind == None {
+			r.Kind = Unsupported
+		}
+		if r != last {
 			if last = r; emit(g.start+uint64(i), r) != nil {
 				return ErrTooLarge
 			}

@@ -72,11 +72,19 @@ lint: ## Format, vet, staticcheck, and the rules of the house
 	$(GO) tool staticcheck ./... ./.ci/vm ./.ci/vm/init
 	$(GO) test -count=1 .
 
+# Packages whose tests measure the machine: they run alone. Beside the others runs
+# ./profiler/unwind, without the race detector: it is pure, and takes five times as long with it.
+MEASURING := ./bpf ./cmd/fleetprof ./profiler
+
 .PHONY: test
 test: test-packages lint check-generate ## Lint and all tests, after installing what they need
 	$(GO) test -race -run '^$$' ./... >/dev/null
-	$(GO) test -race -count=1 -p 1 $$($(GO) list ./... | grep -v '/profiler/unwind$$') # one at a time: they measure one machine
-	$(GO) test -count=1 ./profiler/unwind # pure: nothing to race, and five times as long with the detector
+	$(GO) test -race -count=1 -p 1 $(MEASURING)
+	@others=$$($(GO) list ./... | grep -vE '/(bpf|cmd/fleetprof|profiler|profiler/unwind)$$'); failed=0; \
+	echo $(GO) test -count=1 ./profiler/unwind; $(GO) test -count=1 ./profiler/unwind & unwind=$$!; \
+	$(GO) test -race -count=1 -p 1 $$others || failed=1; \
+	wait $$unwind || failed=1; \
+	exit $$failed
 
 .PHONY: test-root
 test-root: test-packages ## All tests as root, so that none is skipped for want of rights

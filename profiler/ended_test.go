@@ -14,6 +14,9 @@ import (
 // A goroutine that a handler started is told the handler's request while that is served,
 // and none once the handler's goroutine has ended, though its memory is still as it was.
 func TestEndedHandler(t *testing.T) {
+	if _, err := exec.LookPath("go"); err != nil {
+		t.Skip("this machine has no go")
+	}
 	binary := buildGo(t, "ended", runtime.Version(), []string{"CGO_ENABLED=0"}, nil)
 	p, got := openKernelTest(t, 499, 1<<20, func(o *Options, sink RequestSink) {
 		o.Requests, o.ActivityRingBytes = sink, 1<<20

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"testing"
 	"time"
 
@@ -102,6 +103,9 @@ func TestExcludedProcess(t *testing.T) {
 	if n := float64(len(got.ofPID(pids[1]))); math.Abs(n-want) > want/4 {
 		t.Errorf("%.0f samples of the other process for %v of CPU time, want %.0f ± 25 %%", n, used[1], want)
 	}
+	if runtime.NumCPU() == 1 {
+		return // which is busy, so nobody can say how soon the profiler gets to decide
+	}
 	want = used[0].Seconds() * frequency
 	if n := float64(c.Excluded); math.Abs(n-want) > want/4 { // a few before it was known
 		t.Errorf("%.0f ticks excluded for %v of CPU time, want %.0f", n, used[0], want)
@@ -147,7 +151,7 @@ func TestOneInTen(t *testing.T) {
 	if math.Abs(chosen-ticks/weight) > 5*deviation {
 		t.Errorf("%.0f of %.0f ticks were chosen, want %.0f ± %.0f", chosen, ticks, ticks/weight, 5*deviation)
 	}
-	if ticks < 4000 || before > 200 {
+	if runtime.NumCPU() > 1 && (ticks < 4000 || before > 200) { // see TestExcludedProcess
 		t.Errorf("%.0f ticks with the weight and %.0f before, want some 6,000 and next to none", ticks, before)
 	}
 	most := 5*deviation*weight/frequency + used[0].Seconds()/20
@@ -188,8 +192,8 @@ func TestExecMakesTheDecisionVoid(t *testing.T) {
 		}
 	}
 	// The first ticks of a program may come before it has a name.
-	if count["spin"] > 0 || count["second"] < 250 {
-		t.Errorf("samples by program: %v, want none of spin and about 300 of second", count)
+	if count["spin"] > 2 || count["second"] < 250 {
+		t.Errorf("samples by program: %v, want next to none of spin and about 300 of second", count)
 	}
 }
 

@@ -563,7 +563,8 @@ func (p *Profiler) keepHouse() {
 		p.log.Error("cannot count lost ticks", "error", err)
 		return
 	}
-	if ticks, cpu := lostSince(p.lost, c); ticks > 0 {
+	// The counters are read one after the other, while ticks are counted.
+	if ticks, cpu := lostSince(p.lost, c); ticks > 0 || cpu > 0 {
 		p.opts.Sink.Lost(ticks, cpu)
 		p.lost = c
 	}

@@ -72,19 +72,16 @@ lint: ## Format, vet, staticcheck, and the rules of the house
 	$(GO) tool staticcheck ./... ./.ci/vm ./.ci/vm/init
 	$(GO) test -count=1 .
 
-# Packages whose tests measure the machine: they run alone. Beside the others runs
-# ./profiler/unwind, without the race detector: it is pure, and takes five times as long with it.
+# Packages whose tests measure the machine, or step through programs: they run alone.
 MEASURING := ./bpf ./cmd/fleetprof ./profiler
+STEPPING  := ./profiler/unwind
 
 .PHONY: test
 test: test-packages lint check-generate ## Lint and all tests, after installing what they need
 	$(GO) test -race -run '^$$' ./... >/dev/null
 	$(GO) test -race -count=1 -p 1 $(MEASURING)
-	@others=$$($(GO) list ./... | grep -vE '/(bpf|cmd/fleetprof|profiler|profiler/unwind)$$'); failed=0; \
-	echo $(GO) test -count=1 ./profiler/unwind; $(GO) test -count=1 ./profiler/unwind & unwind=$$!; \
-	$(GO) test -race -count=1 -p 1 $$others || failed=1; \
-	wait $$unwind || failed=1; \
-	exit $$failed
+	$(GO) test -count=1 $(STEPPING) # pure: nothing to race, and five times as long with the detector
+	$(GO) test -race -count=1 -p 2 $$($(GO) list ./... | grep -vE '/(bpf|cmd/fleetprof|profiler|profiler/unwind)$$')
 
 .PHONY: test-root
 test-root: test-packages ## All tests as root, so that none is skipped for want of rights

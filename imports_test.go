@@ -59,8 +59,10 @@ func plan() []room {
 	outside := []string{"net", "os", "syscall"}
 	return []room{
 		{name: "sample", never: outside},
-		{name: "policy", rooms: list("sample"), modules: list(yaml, prometheus), never: outside},
-		{name: "policy/remote", rooms: list("policy"), modules: list(metrics)},
+		{name: "internal/matching", modules: list(prometheus), never: outside},
+		{name: "internal/endpoint", never: []string{"os", "syscall"}},
+		{name: "policy", rooms: list("sample", "internal/matching"), modules: list(yaml), never: outside},
+		{name: "policy/remote", rooms: list("policy", "internal/endpoint"), modules: list(metrics)},
 		{name: "internal/objfile", never: network},
 		{name: "internal/procfs", modules: list(sys), never: network},
 		{name: "bpf", modules: list(bpfLoader, sys), never: network},
@@ -79,8 +81,8 @@ func plan() []room {
 		{name: "attribute/container/containerd", rooms: list("sample", "attribute"), modules: list(metrics, runtimeAPI, grpc, protobuf)},
 		{name: "symbolize", rooms: list("sample", "internal/objfile"), modules: list(demangle, metrics, sync), never: network},
 		{name: "window", rooms: list("sample"), modules: list(compress, pprof, metrics), never: network},
-		{name: "uploader", rooms: list("sample"), modules: list(compress, metrics, sync, sys)},
-		{name: "server", rooms: list("sample", "policy"), modules: list(compress, pprof, metrics, prometheus, sync, sys)},
+		{name: "uploader", rooms: list("sample", "internal/endpoint"), modules: list(compress, metrics, sync, sys)},
+		{name: "server", rooms: list("sample", "policy", "internal/matching"), modules: list(compress, pprof, metrics, sync, sys)},
 		{
 			name: "cmd",
 			rooms: list("sample", "policy", "policy/remote", "internal/objfile", "internal/procfs", "bpf", "profiler", "profiler/governor", "attribute",

@@ -180,18 +180,19 @@ func (s *selection) match(pid uint32, rule int) {
 	}
 }
 
-// matching is how many processes that live a rule has decided about.
-func (s *selection) matching(rule int) (n int) {
+// matching is how many processes that live each rule has decided about.
+func (s *selection) matching() map[int]int {
 	s.matched.Lock()
 	defer s.matched.Unlock()
-	for pid, r := range s.matched.rule {
+	counts := make(map[int]int)
+	for pid, rule := range s.matched.rule {
 		if unix.Kill(int(pid), 0) == unix.ESRCH {
 			delete(s.matched.rule, pid)
-		} else if r == rule {
-			n++
+		} else {
+			counts[rule]++
 		}
 	}
-	return n
+	return counts
 }
 
 // handler answers what is collected, and by which rules.

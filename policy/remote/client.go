@@ -21,6 +21,7 @@ import (
 	"time"
 	"unicode"
 
+	"github.com/fleetprof/fleetprof/internal/endpoint"
 	"github.com/fleetprof/fleetprof/policy"
 )
 
@@ -68,33 +69,17 @@ type Client struct {
 	http *http.Client
 }
 
-// NewClient takes the address of a server, http(s)://host:7171 with an optional
-// path before /api/v1, and user:password@ for a proxy that asks for them. It
-// connects only when something is asked.
+// NewClient takes the address of a server, see endpoint.Parse. It connects only when
+// something is asked.
 func NewClient(address string) (*Client, error) {
-	u, err := url.Parse(address)
+	base, err := endpoint.Parse(address, "server", "a URL such as http://127.0.0.1:7171")
 	if err != nil {
-		return nil, fmt.Errorf("parse server address: %w", redacted(err))
+		return nil, err
 	}
-	if u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.RawQuery != "" || u.Fragment != "" {
-		return nil, fmt.Errorf("parse server address %q: want a URL such as http://127.0.0.1:7171", u.Redacted())
-	}
-	transport := http.DefaultTransport.(*http.Transport).Clone() // proxies from the environment
+	client, transport := endpoint.Client()
 	transport.MaxResponseHeaderBytes = maxHeader
 	transport.DisableCompression = true // what is bounded is then what travels
-	return &Client{base: u, http: &http.Client{
-		Transport:     transport,
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}}, nil
-}
-
-// redacted takes the address, which may have a password in it, off an error.
-func redacted(err error) error {
-	var u *url.Error
-	if errors.As(err, &u) {
-		return u.Err
-	}
-	return err
+	return &Client{base: base, http: client}, nil
 }
 
 // String gives the address without the password.
@@ -169,7 +154,7 @@ func (c *Client) do(ctx context.Context, r request) (Answer, error) {
 	u.RawQuery = r.query.Encode()
 	req, err := http.NewRequestWithContext(ctx, r.method, u.String(), bytes.NewReader(r.body))
 	if err != nil {
-		return Answer{}, redacted(err)
+		return Answer{}, endpoint.Redacted(err)
 	}
 	if r.header != nil {
 		req.Header = r.header
@@ -177,7 +162,7 @@ func (c *Client) do(ctx context.Context, r request) (Answer, error) {
 	req.Header.Set("User-Agent", "fleetprof")
 	resp, err := c.http.Do(req)
 	if err != nil {
-		return Answer{}, redacted(err)
+		return Answer{}, endpoint.Redacted(err)
 	}
 	defer resp.Body.Close()
 	return read(resp)

@@ -166,7 +166,7 @@ func (a *agent) awaitErrors(reason string, n float64) {
 	}
 }
 
-func (a *agent) status() remote.Status { return a.Status(func(rule int) int { return 10 * rule }) }
+func (a *agent) status() remote.Status { return a.Status(map[int]int{1: 10, 2: 20, 3: 30}) }
 
 func parse(t *testing.T, text string) policy.Policy {
 	t.Helper()
@@ -220,7 +220,7 @@ func TestFollow(t *testing.T) {
 		t.Errorf("version %v, %v rules in force, %v expired", v, in, out)
 	}
 	w := httptest.NewRecorder()
-	a.Handler(func(int) int { return 0 }).ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
+	a.Handler(func() map[int]int { return nil }).ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
 	if !json.Valid(w.Body.Bytes()) || !strings.Contains(w.Body.String(), `"rule":{"selector":"{service_name=\"checkout\"}","frequency":499,`) {
 		t.Errorf("status is %s", w.Body)
 	}

@@ -39,9 +39,9 @@ const (
 	expired = "expired"
 )
 
-// Status tells of the policy in force. matching gives the number of processes that
-// a rule decides about.
-func (f *Follower) Status(matching func(rule int) int) Status {
+// Status tells of the policy in force. matching is the number of processes that each rule
+// decides about, by the rule's number.
+func (f *Follower) Status(matching map[int]int) Status {
 	s := f.state.Load()
 	now := s.clock.now()
 	status := Status{Source: f.source.String(), Version: s.policy.Version, Time: now.UTC(), Rules: []RuleStatus{}}
@@ -53,7 +53,7 @@ func (f *Follower) Status(matching func(rule int) int) Status {
 		status.Received = &received
 	}
 	for i, r := range s.policy.Rules {
-		one := RuleStatus{Number: i + 1, State: inForce, Rule: r, Processes: matching(i + 1)}
+		one := RuleStatus{Number: i + 1, State: inForce, Rule: r, Processes: matching[i+1]}
 		if r.Expired(now) {
 			one.State, one.Processes = expired, 0
 		}
@@ -62,11 +62,12 @@ func (f *Follower) Status(matching func(rule int) int) Status {
 	return status
 }
 
-// Handler answers with Status in JSON, and changes nothing.
-func (f *Follower) Handler(matching func(rule int) int) http.Handler {
+// Handler answers with Status in JSON, and changes nothing. matching is asked once for each
+// answer.
+func (f *Follower) Handler(matching func() map[int]int) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		w.Header().Set("Cache-Control", "no-store")
-		_ = json.NewEncoder(w).Encode(f.Status(matching)) // the client may be gone
+		_ = json.NewEncoder(w).Encode(f.Status(matching())) // the client may be gone
 	})
 }

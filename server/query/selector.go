@@ -3,19 +3,14 @@
 package query
 
 import (
-	"errors"
 	"fmt"
 	"strings"
 
-	"github.com/prometheus/prometheus/model/labels"
-	"github.com/prometheus/prometheus/promql/parser"
+	"github.com/fleetprof/fleetprof/internal/matching"
 )
 
 // maxSelector bounds the text of a selector, in bytes.
 const maxSelector = 16 << 10
-
-// metricName is the label Prometheus takes a name before the braces for.
-const metricName = "__name__"
 
 const selectorExample = `write it like {service_name="checkout", thread_name=~"worker.*"}`
 
@@ -25,7 +20,7 @@ const selectorExample = `write it like {service_name="checkout", thread_name=~"w
 // does not have is the empty string. The zero Selector takes everything.
 // https://prometheus.io/docs/prometheus/latest/querying/basics/#instant-vector-selectors
 type Selector struct {
-	matchers []*labels.Matcher
+	matchers matching.Matchers
 }
 
 // ParseSelector reads a selector; the empty text and {} take everything. The
@@ -37,36 +32,25 @@ func ParseSelector(text string) (Selector, error) {
 	if len(text) > maxSelector {
 		return Selector{}, &paramError{"query", text[:32] + "…", fmt.Sprintf("at most %d bytes", maxSelector)}
 	}
-	matchers, err := parser.NewParser(parser.Options{}).ParseMetricSelector(text)
-	if err != nil {
-		return Selector{}, &paramError{"query", text, mistake(err)}
+	matchers, position, err := matching.Parse(text)
+	switch {
+	case err != nil && position > 0:
+		return Selector{}, &paramError{"query", text, fmt.Sprintf("%v at position %d: %s", err, position, selectorExample)}
+	case err != nil:
+		return Selector{}, &paramError{"query", text, err.Error() + ": " + selectorExample}
 	}
 	for _, m := range matchers {
-		if m.Name == metricName {
+		if m.Name == matching.MetricName {
 			return Selector{}, &paramError{"query", text, "profiles have no metric name: leave out " + m.Value + "; " + selectorExample}
 		}
 	}
 	return Selector{matchers}, nil
 }
 
-// mistake says what the parser did not like and where, counted in bytes from 1.
-func mistake(err error) string {
-	var all parser.ParseErrors
-	if !errors.As(err, &all) || len(all) == 0 {
-		return err.Error() + ": " + selectorExample
-	}
-	return fmt.Sprintf("%v at position %d: %s", all[0].Err, all[0].PositionRange.Start+1, selectorExample)
-}
-
 // Matches reports whether labels are selected; value gives the value of a
 // label, or the empty string.
 func (s Selector) Matches(value func(name string) string) bool {
-	for _, m := range s.matchers {
-		if !m.Matches(value(m.Name)) {
-			return false
-		}
-	}
-	return true
+	return s.matchers.Match(value)
 }
 
 // String gives the selector in its normal form.

@@ -16,6 +16,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/fleetprof/fleetprof/internal/endpoint"
 	"github.com/fleetprof/fleetprof/sample"
 	"github.com/fleetprof/fleetprof/uploader"
 )
@@ -35,37 +36,16 @@ type Destination struct {
 	client *http.Client
 }
 
-// New takes the address of a server, http(s)://host:7171 with an optional path
-// before /api/v1, and user:password@ for a proxy that asks for them. It connects
-// only when something is sent.
+// New takes the address of a server, see endpoint.Parse. It connects only when something is
+// sent.
 func New(address string) (*Destination, error) {
-	u, err := url.Parse(address)
+	base, err := endpoint.Parse(address, "store", "http://HOST:PORT or https://HOST:PORT")
 	if err != nil {
-		return nil, fmt.Errorf("parse store address: %w", redacted(err))
+		return nil, err
 	}
-	if u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.RawQuery != "" || u.Fragment != "" {
-		return nil, fmt.Errorf("parse store address %q: want http://HOST:PORT or https://HOST:PORT", u.Redacted())
-	}
-	transport := http.DefaultTransport.(*http.Transport).Clone() // proxies from the environment
-	transport.MaxConnsPerHost = 2
-	return &Destination{
-		base: u,
-		client: &http.Client{
-			Transport: transport,
-			Timeout:   timeout,
-			// A redirected POST becomes a GET, which stores nothing.
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		},
-	}, nil
-}
-
-// redacted takes the address, which may have a password in it, off an error.
-func redacted(err error) error {
-	var u *url.Error
-	if errors.As(err, &u) {
-		return u.Err
-	}
-	return err
+	client, transport := endpoint.Client()
+	client.Timeout, transport.MaxConnsPerHost = timeout, 2
+	return &Destination{base: base, client: client}, nil
 }
 
 // String gives the address without the password.
@@ -96,13 +76,13 @@ func (d *Destination) Send(ctx context.Context, p sample.Profile) error {
 func (d *Destination) post(ctx context.Context, path string, body []byte) (status int, err error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, d.base.JoinPath(path).String(), bytes.NewReader(body))
 	if err != nil {
-		return 0, redacted(err)
+		return 0, endpoint.Redacted(err)
 	}
 	req.Header.Set("Content-Type", "application/octet-stream")
 	req.Header.Set("User-Agent", "fleetprof")
 	resp, err := d.client.Do(req)
 	if err != nil {
-		return 0, redacted(err)
+		return 0, endpoint.Redacted(err)
 	}
 	defer resp.Body.Close()
 	text, _ := io.ReadAll(io.LimitReader(resp.Body, reasonBytes)) // what is there will do

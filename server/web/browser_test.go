@@ -168,6 +168,10 @@ func open(t *testing.T, browser context.Context, a *api, path string) *page {
 	p.do(chromedp.EmulateViewport(1280, 800))
 	p.do(chromedp.Navigate(a.URL + path))
 	p.idle()
+	// The labels come by themselves, and with them the choice of groups.
+	for name := range a.values {
+		p.wait(hasOption("#by", name))
+	}
 	t.Cleanup(func() {
 		p.mu.Lock()
 		defer p.mu.Unlock()
@@ -268,9 +272,15 @@ func (p *page) press(keys string) {
 	p.do(chromedp.KeyEvent(keys))
 }
 
+// hasOption is whether a select offers a value.
+func hasOption(selector, value string) string {
+	return fmt.Sprintf(`[...document.querySelector(%s).options].some((option) => option.value === %s)`, quoted(selector), quoted(value))
+}
+
 // pick chooses an option of a select as a person would, with its event.
 func (p *page) pick(selector, value string) {
 	p.Helper()
+	p.wait(hasOption(selector, value))
 	eval[bool](p, fmt.Sprintf(`(() => {
 		const select = document.querySelector(%s);
 		select.value = %s;

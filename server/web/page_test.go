@@ -560,9 +560,14 @@ func testCopy(t *testing.T, browser context.Context) {
 	if got := eval[string](p, `document.getElementById("pprof-command").value`); got != command {
 		t.Errorf("command is %s, want %s", got, command)
 	}
+	// The note goes after a while, so whether it was there is noted.
+	eval[any](p, `(() => {
+		const note = document.getElementById("note");
+		new MutationObserver(() => { if (!note.hidden) note.dataset.shown = note.textContent; }).observe(note, { attributeFilter: ["hidden"] });
+	})()`)
 	p.click("#export summary")
 	p.click("#copy-command")
-	p.wait(`document.getElementById("note").textContent === "Copied" && !document.getElementById("note").hidden`)
+	p.wait(`document.getElementById("note").dataset.shown === "Copied"`)
 	p.press(kb.Escape)
 	p.wait(`!document.getElementById("export").open`)
 	eval[any](p, `document.getElementById("search").focus()`)
@@ -709,13 +714,17 @@ func testSlow(t *testing.T, browser context.Context) {
 // testTyping: a refresh, which may come by itself, leaves alone what somebody
 // is typing.
 func testTyping(t *testing.T, browser context.Context) {
-	p := open(t, browser, startAPI(t, grow(1, 300)), "/")
+	a := startAPI(t, grow(1, 300))
+	p := open(t, browser, a, "/")
 	p.fill("#selector", `{host_name="a`)
 	p.pick("#range", "absolute")
 	eval[any](p, `document.getElementById("absolute").elements.from.value = "2026-05-01T10:00:00"`)
+	before := len(a.asked())
 	eval[any](p, `document.getElementById("refresh").click()`)
-	p.wait(`document.body.getAttribute("aria-busy") === "true"`)
 	p.idle()
+	if got := len(a.asked()); got != before+1 {
+		t.Fatalf("%d requests for the refresh, want 1", got-before)
+	}
 	if got := eval[string](p, `document.getElementById("selector").value`); got != `{host_name="a` {
 		t.Errorf("the filter's field has %q", got)
 	}

@@ -29,6 +29,7 @@ func TestLogic(t *testing.T) {
 		"search":    testSearchValues,
 		"functions": testFunctions,
 		"requests":  testSumRequests,
+		"traces":    testTraceRows,
 		"zoom path": testZoomPath,
 		"navigate":  testNavigate,
 		"selector":  testSelector,

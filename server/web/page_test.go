@@ -42,6 +42,7 @@ func TestPage(t *testing.T) {
 		"typing":                testTyping,
 		"requests":              testRequests,
 		"no requests":           testRequestsOld,
+		"trace ids":             testTraces,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, browser) })
 	}

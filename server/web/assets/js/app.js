@@ -5,7 +5,7 @@
 // asked for again or the parts are shown anew. The parts keep no state that
 // matters.
 
-import { getFlameGraph, getLabels, getLabelValues, getSums } from "./api.js";
+import { getExemplars, getFlameGraph, getLabels, getLabelValues, getSums } from "./api.js";
 import { Breadcrumb } from "./breadcrumb.js";
 import { copyText } from "./clipboard.js";
 import { Completion } from "./completion.js";
@@ -23,10 +23,12 @@ import { dataParameters, readState, writeState } from "./state.js";
 import { showEmpty, showLegend, showSummary } from "./summary.js";
 import { Table } from "./table.js";
 import { TimeRange, refreshInterval } from "./timerange.js";
+import { parseTraces, traceQuery } from "./traces.js";
 import { encodePath, resolvePath } from "./zoompath.js";
 
 /** Parts of the state that other data belongs to. */
 const DATA_KEYS = ["query", "last", "from", "to", "by"];
+const NO_TRACES = Object.freeze({ traces: [], more: false, ignored: [], error: "", of: "" });
 const NOTE_MS = 2500;
 /** Between two looks for the first data. */
 const WAIT_MS = 2000;
@@ -38,6 +40,8 @@ export class App {
     this.profile = null;
     /** @type {string[]} */
     this.labels = [];
+    /** Trace ids, of the data that the parameters in of select. */
+    this.traces = NO_TRACES;
     this.abort = new AbortController();
     const actions = {
       zoom: (node) => this.navigate({ zoom: encodePath(this.profile, node) }),
@@ -55,6 +59,7 @@ export class App {
       handler: (row) => this.#show(labelsOf(row), "graph"),
       service: (name) => this.#show([["process_executable_name", name]], "requests"),
       certainty: (value) => this.#show([[ATTRIBUTION, value]], "graph"),
+      copy: actions.copy,
     });
     this.search = new SearchBox(byId("search"), byId("matched"), byId("unpick"), {
       search: (search) => this.replace({ search, pick: "", object: "" }),
@@ -116,6 +121,7 @@ export class App {
     document.body.setAttribute("aria-busy", "true");
     const parameters = dataParameters(this.state);
     this.#loadLabels(parameters, signal);
+    const traces = this.state.view === "requests" ? this.#loadTraces(signal) : null;
     try {
       const { by, view } = this.state;
       const sums = view === "requests";
@@ -123,6 +129,7 @@ export class App {
       if (signal.aborted) return;
       this.loadedBy = by;
       this.loadedRequests = sums;
+      if (this.traces.of !== String(parameters)) this.traces = NO_TRACES;
       this.#showError("");
     } catch (error) {
       if (signal.aborted) return;
@@ -132,6 +139,24 @@ export class App {
     this.showControls();
     this.showData();
     this.#schedule();
+    if (traces === null) return;
+    // They come behind the rows, which need not wait for them.
+    const answer = await traces;
+    if (signal.aborted) return;
+    const same = [this.traces, answer].every(({ traces: { length }, error }) => length === 0 && error === "");
+    this.traces = answer;
+    if (!same) this.showData();
+  }
+
+  /** The trace ids of the data; what went wrong is told beside the rows. */
+  async #loadTraces(signal) {
+    const of = String(dataParameters(this.state));
+    const { query, ignored } = traceQuery(this.state.query);
+    try {
+      return { ...parseTraces(await getExemplars(dataParameters({ ...this.state, query }), signal)), ignored, error: "", of };
+    } catch (error) {
+      return { ...NO_TRACES, error: error.message, of };
+    }
   }
 
   /** Offers the labels of the data to group by. */
@@ -207,7 +232,7 @@ export class App {
     }
     if (this.loadedRequests) {
       const requests = sumRequests(profile);
-      this.requests.show(requests, profile.unit, this.search.matchRequests(requests, state));
+      this.requests.show(requests, profile.unit, this.search.matchRequests(requests, state), this.traces);
       return;
     }
     const { node: zoom, found } = resolvePath(profile, state.zoom);

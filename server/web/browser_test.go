@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -21,6 +22,8 @@ import (
 	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
+
+	keeper "github.com/fleetprof/fleetprof/server/policy"
 )
 
 // patience bounds every wait for the browser; reaching it is a failure.
@@ -66,6 +69,10 @@ type api struct {
 	graph func(q url.Values) (int, any)
 	// traces are the data of the answer about trace ids.
 	traces []any
+	// keeper is a real one, so rules are read and refused as in the server.
+	keeper *keeper.Keeper
+	// down makes the endpoints of the policy answer with an error.
+	down atomic.Bool
 	// values has the labels and their values; it is set before the page opens.
 	values map[string][]string
 }
@@ -94,7 +101,10 @@ func startAPI(t *testing.T, root *frame) *api {
 	mux.HandleFunc("GET /api/v1/labels/{name}/values", a.serve(func(r *http.Request) (int, any) {
 		return http.StatusOK, map[string]any{"status": "success", "data": a.values[r.PathValue("name")]}
 	}))
-	a.Server = httptest.NewServer(mux)
+	rules := a.servePolicy(t)
+	mux.Handle("/api/v1/policy", rules)
+	mux.Handle("/api/v1/policy/boost", rules)
+	a.Server = httptest.NewServer(http.NewCrossOriginProtection().Handler(mux))
 	t.Cleanup(a.Close)
 	return a
 }

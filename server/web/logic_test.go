@@ -30,6 +30,7 @@ func TestLogic(t *testing.T) {
 		"functions": testFunctions,
 		"requests":  testSumRequests,
 		"traces":    testTraceRows,
+		"policy":    testRules,
 		"zoom path": testZoomPath,
 		"navigate":  testNavigate,
 		"selector":  testSelector,

@@ -43,6 +43,8 @@ func TestPage(t *testing.T) {
 		"requests":              testRequests,
 		"no requests":           testRequestsOld,
 		"trace ids":             testTraces,
+		"policy":                testPolicy,
+		"boost":                 testBoost,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, browser) })
 	}

@@ -46,12 +46,18 @@ async function get(path, parameters, signal) {
 async function sentence(response) {
   const text = await response.text();
   try {
-    const { error } = JSON.parse(text);
+    const { error, faults } = JSON.parse(text);
+    if (Array.isArray(faults) && faults.length > 0) return faults.map(faultText).join("\n").slice(0, LONGEST_ERROR);
     if (typeof error === "string" && error !== "") return error.slice(0, LONGEST_ERROR);
   } catch {
     // Not from our server but from a proxy before it: the status must do.
   }
   return `The server answered ${response.status} ${response.statusText}.`;
+}
+
+/** A fault without its line and column, which are those of a text nobody has seen. */
+function faultText({ rule, reason }) {
+  return rule > 0 ? `rule ${rule}: ${reason}` : String(reason);
 }
 
 /** The flame graph, as parseProfile reads it. */
@@ -75,6 +81,21 @@ export function getExemplars(parameters, signal) {
   const all = new URLSearchParams(parameters);
   all.set("limit", String(MOST_EXEMPLARS));
   return get("/api/v1/exemplars", all, signal);
+}
+
+/** The policy, as parsePolicy reads it. */
+export function getPolicy(signal) {
+  return ask("/api/v1/policy", { signal });
+}
+
+/** Replaces the policy with the tag; gives it as accepted. */
+export function putPolicy(document, tag) {
+  return ask("/api/v1/policy?by=page", { method: "PUT", headers: { "If-Match": tag }, body: JSON.stringify(document) });
+}
+
+/** Adds a boost; gives the policy with it. */
+export function postBoost(boost) {
+  return ask("/api/v1/policy/boost", { method: "POST", body: JSON.stringify(boost) });
 }
 
 /** The names of all labels of the selected data. */

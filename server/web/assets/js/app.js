@@ -5,7 +5,8 @@
 // asked for again or the parts are shown anew. The parts keep no state that
 // matters.
 
-import { getExemplars, getFlameGraph, getLabels, getLabelValues, getSums } from "./api.js";
+import { getExemplars, getFlameGraph, getLabels, getLabelValues, getPolicy, getSums, postBoost, putPolicy } from "./api.js";
+import { BoostForm } from "./boost.js";
 import { Breadcrumb } from "./breadcrumb.js";
 import { copyText } from "./clipboard.js";
 import { Completion } from "./completion.js";
@@ -14,6 +15,7 @@ import { showExport } from "./export.js";
 import { Filter } from "./filter.js";
 import { FlameGraph } from "./flamegraph.js";
 import { sumFunctions } from "./functions.js";
+import { PolicyPanel } from "./policypanel.js";
 import { nameOf, objectOf, parseProfile } from "./profile.js";
 import { ATTRIBUTION, REQUEST_LABELS, labelsOf, sumRequests } from "./requests.js";
 import { RequestsTable } from "./requeststable.js";
@@ -61,6 +63,17 @@ export class App {
       certainty: (value) => this.#show([[ATTRIBUTION, value]], "graph"),
       copy: actions.copy,
     });
+    this.policy = new PolicyPanel(byId("policy"), byId("policy-toggle"), {
+      get: getPolicy,
+      put: putPolicy,
+      filter: (selector) => this.navigate({ query: selector === "{}" ? "" : selector, zoom: "" }),
+      note: (text) => this.#note(text),
+    });
+    this.boost = new BoostForm(byId("boost"), byId("boost").querySelector("form"), {
+      query: () => this.state.query,
+      post: postBoost,
+      done: (answer) => this.#boosted(answer),
+    });
     this.search = new SearchBox(byId("search"), byId("matched"), byId("unpick"), {
       search: (search) => this.replace({ search, pick: "", object: "" }),
       unpick: () => this.navigate({ pick: "", object: "" }),
@@ -79,6 +92,7 @@ export class App {
     byId("by").addEventListener("change", (event) => this.navigate({ by: event.target.value, zoom: "" }));
     byId("reset").addEventListener("click", () => this.navigate({ zoom: "" }));
     byId("copy-command").addEventListener("click", () => this.#copy(byId("pprof-command").value));
+    byId("policy-toggle").addEventListener("click", () => this.navigate({ policy: this.state.policy === "" ? "1" : "" }));
     for (const choice of document.querySelectorAll("#views button")) {
       choice.addEventListener("click", () => this.navigate({ view: choice.value }));
     }
@@ -121,6 +135,7 @@ export class App {
     document.body.setAttribute("aria-busy", "true");
     const parameters = dataParameters(this.state);
     this.#loadLabels(parameters, signal);
+    this.policy.refresh();
     const traces = this.state.view === "requests" ? this.#loadTraces(signal) : null;
     try {
       const { by, view } = this.state;
@@ -202,6 +217,8 @@ export class App {
     this.range.show(state, this.profile);
     this.#showGroups();
     this.search.show(state);
+    this.boost.show();
+    this.policy.show(state.policy !== "");
     showExport(byId("pprof-link"), byId("pprof-command"), dataParameters(state));
     byId("auto").setAttribute("aria-pressed", String(state.auto !== ""));
     byId("auto").disabled = state.last === "";
@@ -277,18 +294,35 @@ export class App {
     this.navigate({ query: withMatcher(query, by, asked), zoom: "" });
   }
 
+  /** Shows a boost at once, in the policy that it is now part of. */
+  #boosted(answer) {
+    this.policy.changed(answer);
+    this.navigate({ policy: "1" });
+    this.policy.title.focus();
+    this.#note("Boosted: agents obey within a second or two");
+  }
+
   async #copy(text) {
-    const copied = await copyText(text);
-    byId("note").textContent = copied ? "Copied" : "The browser does not allow copying";
+    this.#note((await copyText(text)) ? "Copied" : "The browser does not allow copying");
+  }
+
+  #note(text) {
+    byId("note").textContent = text;
     byId("note").hidden = false;
     clearTimeout(this.noteTimer);
     this.noteTimer = setTimeout(() => (byId("note").hidden = true), NOTE_MS);
   }
 
+  #close(menu) {
+    menu.open = false;
+    menu.querySelector("summary").focus();
+  }
+
   #key(event) {
     const typing = event.target.closest?.("input, select, textarea") !== null;
     if (event.key === "Escape") {
-      if (byId("export").open) byId("export").open = false;
+      const menu = document.querySelector("details.menu[open]");
+      if (menu) this.#close(menu);
       else if (this.state.zoom !== "") this.navigate({ zoom: "" });
       else if (this.state.pick !== "") this.navigate({ pick: "", object: "" });
     } else if (event.key === "/" && !typing) {

@@ -113,7 +113,7 @@ func testPolicy(t *testing.T, browser context.Context) {
 	removeRules(p)
 	policyErrors(p)
 	policyLooks(p, long)
-	a.setRules(t, fmt.Sprintf(`{"rules": [{"selector": "{}", "off": true, "until": %q}]}`, time.Now().Add(2*time.Second).Format(time.RFC3339Nano)))
+	a.setRules(t, fmt.Sprintf(`{"rules": [{"selector": "{}", "off": true, "until": %q}]}`, time.Now().Add(time.Second).Format(time.RFC3339Nano)))
 	p.click("#refresh")
 	// The rule ends by itself, with nothing asked again.
 	p.wait(`document.getElementById("policy").innerText.includes("and all its rules have ended")`)

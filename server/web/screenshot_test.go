@@ -85,7 +85,7 @@ func shootStates(p *page, root *frame) {
 	p.api.setRules(p.T, fourRules(time.Now().Add(5*time.Minute)))
 	for _, scheme := range []string{"dark", "light"} {
 		p.theme(scheme)
-		for width, name := range map[int64]string{420: "narrow", 700: "middle", 1280: "wide"} {
+		for width, name := range map[int64]string{420: "narrow", 1280: "wide"} {
 			p.do(chromedp.EmulateViewport(width, 700, chromedp.EmulateScale(2)))
 			p.do(chromedp.Navigate(p.api.URL + "/?view=requests"))
 			p.idle()

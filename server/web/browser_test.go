@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -21,6 +22,8 @@ import (
 	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
+
+	keeper "github.com/fleetprof/fleetprof/server/policy"
 )
 
 // patience bounds every wait for the browser; reaching it is a failure.
@@ -64,18 +67,29 @@ type api struct {
 	// graph answers /api/v1/flamegraph with a status and a value for JSON. It
 	// may panic to break the connection, and may wait.
 	graph func(q url.Values) (int, any)
+	// traces are the data of the answer about trace ids.
+	traces []any
+	// keeper is a real one, so rules are read and refused as in the server.
+	keeper *keeper.Keeper
+	// down makes the endpoints of the policy answer with an error.
+	down atomic.Bool
 	// values has the labels and their values; it is set before the page opens.
 	values map[string][]string
 }
 
 func startAPI(t *testing.T, root *frame) *api {
 	t.Helper()
-	a := &api{values: map[string][]string{"process_executable_name": {"bash", "checkout"}, "host_name": {"a", "b"}}}
+	a := &api{traces: []any{}, values: map[string][]string{"process_executable_name": {"bash", "checkout"}, "host_name": {"a", "b"}}}
 	a.show(root)
 	mux := http.NewServeMux()
 	mux.Handle("/", Handler())
 	mux.Handle("/testdata/", http.FileServer(http.Dir(".")))
 	mux.HandleFunc("GET /api/v1/flamegraph", a.serve(func(r *http.Request) (int, any) { return a.current()(r.URL.Query()) }))
+	mux.HandleFunc("GET /api/v1/exemplars", a.serve(func(*http.Request) (int, any) {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		return http.StatusOK, map[string]any{"status": "success", "data": a.traces, "more": false}
+	}))
 	mux.HandleFunc("GET /api/v1/labels", a.serve(func(*http.Request) (int, any) {
 		var names []string
 		for name := range a.values {
@@ -87,7 +101,10 @@ func startAPI(t *testing.T, root *frame) *api {
 	mux.HandleFunc("GET /api/v1/labels/{name}/values", a.serve(func(r *http.Request) (int, any) {
 		return http.StatusOK, map[string]any{"status": "success", "data": a.values[r.PathValue("name")]}
 	}))
-	a.Server = httptest.NewServer(mux)
+	rules := a.servePolicy(t)
+	mux.Handle("/api/v1/policy", rules)
+	mux.Handle("/api/v1/policy/boost", rules)
+	a.Server = httptest.NewServer(http.NewCrossOriginProtection().Handler(mux))
 	t.Cleanup(a.Close)
 	return a
 }
@@ -130,12 +147,15 @@ func (a *api) fail(status int, sentence string) {
 }
 
 // asked returns the parameters of the requests for flame graphs so far.
-func (a *api) asked() []url.Values {
+func (a *api) asked() []url.Values { return a.askedAt("/api/v1/flamegraph") }
+
+// askedAt returns the parameters of the requests at a path so far.
+func (a *api) askedAt(path string) []url.Values {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	var all []url.Values
 	for _, u := range a.requests {
-		if u.Path == "/api/v1/flamegraph" {
+		if u.Path == path {
 			all = append(all, u.Query())
 		}
 	}

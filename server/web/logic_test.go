@@ -29,6 +29,8 @@ func TestLogic(t *testing.T) {
 		"search":    testSearchValues,
 		"functions": testFunctions,
 		"requests":  testSumRequests,
+		"traces":    testTraceRows,
+		"policy":    testRules,
 		"zoom path": testZoomPath,
 		"navigate":  testNavigate,
 		"selector":  testSelector,

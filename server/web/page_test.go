@@ -42,6 +42,9 @@ func TestPage(t *testing.T) {
 		"typing":                testTyping,
 		"requests":              testRequests,
 		"no requests":           testRequestsOld,
+		"trace ids":             testTraces,
+		"policy":                testPolicy,
+		"boost":                 testBoost,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, browser) })
 	}

@@ -18,11 +18,11 @@ import (
 )
 
 // requestLabels are what the page groups by for its view of requests.
-var requestLabels = []string{"process_executable_name", "rpc_method", "http_request_method", "http_route", "url_template", "request_attribution"}
+var requestLabels = []string{"process_executable_name", "service_name", "rpc_method", "http_request_method", "http_route", "url_template", "request_attribution"}
 
 // served is CPU time with the values of requestLabels; "" is an absent one.
 type served struct {
-	labels [6]string
+	labels [7]string
 	value  int64
 }
 
@@ -48,16 +48,16 @@ func group(all []served) *frame {
 // shop is what the tests of the page show: all ways to name a handler, and all
 // certainties.
 var shop = []served{
-	{[6]string{"checkout", "", "GET", "/cart/{id}", "", "exact"}, 30e9},
-	{[6]string{"checkout", "", "GET", "/cart/{id}", "", "inferred"}, 10e9},
-	{[6]string{"checkout", "", "POST", "/cart/{id}", "", "exact"}, 5e9},
-	{[6]string{"checkout", "", "", "", "", "runtime"}, 8e9},
-	{[6]string{"checkout", "", "", "", "", "unattributed"}, 7e9},
-	{[6]string{"inventory", "acme.shop.v1.Shop/GetItem", "", "", "", "exact"}, 20e9},
-	{[6]string{"nginx", "", "GET", "", "/static/{hash}.css", "inferred"}, 6e9},
-	{[6]string{"nginx", "", "", "", "", "ambiguous"}, 9e9},
-	{[6]string{"", "", "", "", "", "unattributed"}, 4e9},
-	{[6]string{"", "", "", "", "", ""}, 1e9},
+	{[7]string{"checkout", "shop", "", "GET", "/cart/{id}", "", "exact"}, 30e9},
+	{[7]string{"checkout", "shop", "", "GET", "/cart/{id}", "", "inferred"}, 10e9},
+	{[7]string{"checkout", "shop", "", "POST", "/cart/{id}", "", "exact"}, 5e9},
+	{[7]string{"checkout", "shop", "", "", "", "", "runtime"}, 8e9},
+	{[7]string{"checkout", "shop", "", "", "", "", "unattributed"}, 7e9},
+	{[7]string{"inventory", "inventory", "acme.shop.v1.Shop/GetItem", "", "", "", "exact"}, 20e9},
+	{[7]string{"nginx", "shop", "", "GET", "", "/static/{hash}.css", "inferred"}, 6e9},
+	{[7]string{"nginx", "shop", "", "", "", "", "ambiguous"}, 9e9},
+	{[7]string{"", "", "", "", "", "", "unattributed"}, 4e9},
+	{[7]string{"", "", "", "", "", "", ""}, 1e9},
 }
 
 // showRequests makes the API answer with sums where they are asked for.
@@ -65,7 +65,7 @@ func (a *api) showRequests(all []served, root *frame) {
 	a.values["request_attribution"] = []string{"exact", "inferred"}
 	sums, graph := encode(group(all)), encode(root)
 	a.answer(func(q url.Values) (int, any) {
-		if q.Get("by") == strings.Join(requestLabels, ",") && q.Get("max_depth") == "6" {
+		if q.Get("by") == strings.Join(requestLabels, ",") && q.Get("max_depth") == "7" {
 			return http.StatusOK, sums
 		}
 		return http.StatusOK, graph
@@ -168,7 +168,7 @@ func testRequestsOld(t *testing.T, browser context.Context) {
 		t.Error("the view of requests is offered")
 	}
 	// Whoever has its address is told why there is nothing.
-	a.showRequests([]served{{[6]string{"bash"}, 3e9}}, root)
+	a.showRequests([]served{{[7]string{"bash"}, 3e9}}, root)
 	p.do(chromedp.Navigate(a.URL + "/?view=requests"))
 	p.idle()
 	p.wait(`document.getElementById("requests-note").innerText.includes("agent is older")`)
@@ -184,23 +184,23 @@ func testSumRequests(p *page) {
 	one := func(values ...string) string { return values[r.IntN(len(values))] }
 	var all []served
 	for range 400 {
-		all = append(all, served{[6]string{
-			one("a", "b", ""), one("", "", "", "S/M"), one("GET", "POST", ""), one("", "/r", "/s"), one("", "/t"),
+		all = append(all, served{[7]string{
+			one("a", "b", ""), one("s", "t", ""), one("", "", "", "S/M"), one("GET", "POST", ""), one("", "/r", "/s"), one("", "/t"),
 			one("exact", "inferred", "ambiguous", "unattributed", "runtime", "", "later"),
 		}, r.Int64N(1e6)})
 	}
 	want := map[string]int64{}
 	for _, s := range all {
-		kind, method, name := "", s.labels[2], ""
+		kind, method, name := "", s.labels[3], ""
 		switch {
-		case s.labels[1] != "":
-			kind, method, name = "rpc_method", "", s.labels[1]
-		case s.labels[3] != "":
-			kind, name = "http_route", s.labels[3]
+		case s.labels[2] != "":
+			kind, method, name = "rpc_method", "", s.labels[2]
 		case s.labels[4] != "":
-			kind, name = "url_template", s.labels[4]
+			kind, name = "http_route", s.labels[4]
+		case s.labels[5] != "":
+			kind, name = "url_template", s.labels[5]
 		}
-		certainty := s.labels[5]
+		certainty := s.labels[6]
 		if certainty == "" || certainty == "later" {
 			certainty = "none"
 		}

@@ -4,12 +4,14 @@ package web
 
 import (
 	"bytes"
+	"image"
 	"image/color"
 	"image/png"
 	"net/url"
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/chromedp"
@@ -79,13 +81,24 @@ func shootStates(p *page, root *frame) {
 	p.idle()
 	p.shot("narrow")
 	p.api.showRequests(shop, root)
+	p.api.showTraces(shopTraces()...)
+	p.api.setRules(p.T, fourRules(time.Now().Add(5*time.Minute)))
 	for _, scheme := range []string{"dark", "light"} {
 		p.theme(scheme)
 		for width, name := range map[int64]string{420: "narrow", 1280: "wide"} {
 			p.do(chromedp.EmulateViewport(width, 700, chromedp.EmulateScale(2)))
 			p.do(chromedp.Navigate(p.api.URL + "/?view=requests"))
 			p.idle()
+			p.click("#requests td.trace button")
 			p.shot("requests-" + name + "-" + scheme)
+			p.do(chromedp.Navigate(p.api.URL + `/?policy=1&query={http_route="/a"}`))
+			p.wait(countRules(4))
+			p.click("#policy tbody tr:nth-child(1) td.ends button")
+			p.shot("policy-" + name + "-" + scheme)
+			p.click("#boost summary")
+			p.click("#boost button[name=send]")
+			p.wait(`document.querySelector("#boost output[name=fault]").value !== ""`)
+			p.shot("boost-" + name + "-" + scheme)
 		}
 	}
 }
@@ -101,15 +114,22 @@ func (p *page) shot(name string) {
 	if err != nil {
 		p.Fatalf("%s: %v", name, err)
 	}
+	if n := countColors(picture, 30); n < 30 {
+		p.Errorf("%s has only %d colours", name, n)
+	}
+}
+
+// countColors counts no further than most.
+func countColors(picture image.Image, most int) int {
 	colors := map[color.Color]bool{}
 	for y := range picture.Bounds().Dy() {
 		for x := range picture.Bounds().Dx() {
-			colors[picture.At(x, y)] = true
+			if colors[picture.At(x, y)] = true; len(colors) == most {
+				return most
+			}
 		}
 	}
-	if len(colors) < 30 {
-		p.Errorf("%s has only %d colours", name, len(colors))
-	}
+	return len(colors)
 }
 
 // theme makes the browser prefer a colour scheme: light or dark.

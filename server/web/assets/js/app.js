@@ -5,7 +5,8 @@
 // asked for again or the parts are shown anew. The parts keep no state that
 // matters.
 
-import { getFlameGraph, getLabels, getLabelValues, getSums } from "./api.js";
+import { getExemplars, getFlameGraph, getLabels, getLabelValues, getPolicy, getSums, postBoost, putPolicy } from "./api.js";
+import { BoostForm } from "./boost.js";
 import { Breadcrumb } from "./breadcrumb.js";
 import { copyText } from "./clipboard.js";
 import { Completion } from "./completion.js";
@@ -14,6 +15,7 @@ import { showExport } from "./export.js";
 import { Filter } from "./filter.js";
 import { FlameGraph } from "./flamegraph.js";
 import { sumFunctions } from "./functions.js";
+import { PolicyPanel } from "./policypanel.js";
 import { nameOf, objectOf, parseProfile } from "./profile.js";
 import { ATTRIBUTION, REQUEST_LABELS, labelsOf, sumRequests } from "./requests.js";
 import { RequestsTable } from "./requeststable.js";
@@ -23,10 +25,12 @@ import { dataParameters, readState, writeState } from "./state.js";
 import { showEmpty, showLegend, showSummary } from "./summary.js";
 import { Table } from "./table.js";
 import { TimeRange, refreshInterval } from "./timerange.js";
+import { parseTraces, traceQuery } from "./traces.js";
 import { encodePath, resolvePath } from "./zoompath.js";
 
 /** Parts of the state that other data belongs to. */
 const DATA_KEYS = ["query", "last", "from", "to", "by"];
+const NO_TRACES = Object.freeze({ traces: [], more: false, ignored: [], error: "", of: "" });
 const NOTE_MS = 2500;
 /** Between two looks for the first data. */
 const WAIT_MS = 2000;
@@ -38,6 +42,8 @@ export class App {
     this.profile = null;
     /** @type {string[]} */
     this.labels = [];
+    /** Trace ids, of the data that the parameters in of select. */
+    this.traces = NO_TRACES;
     this.abort = new AbortController();
     const actions = {
       zoom: (node) => this.navigate({ zoom: encodePath(this.profile, node) }),
@@ -55,6 +61,18 @@ export class App {
       handler: (row) => this.#show(labelsOf(row), "graph"),
       service: (name) => this.#show([["process_executable_name", name]], "requests"),
       certainty: (value) => this.#show([[ATTRIBUTION, value]], "graph"),
+      copy: actions.copy,
+    });
+    this.policy = new PolicyPanel(byId("policy"), byId("policy-toggle"), {
+      get: getPolicy,
+      put: putPolicy,
+      filter: (selector) => this.navigate({ query: selector === "{}" ? "" : selector, zoom: "" }),
+      note: (text) => this.#note(text),
+    });
+    this.boost = new BoostForm(byId("boost"), byId("boost").querySelector("form"), {
+      query: () => this.state.query,
+      post: postBoost,
+      done: (answer) => this.#boosted(answer),
     });
     this.search = new SearchBox(byId("search"), byId("matched"), byId("unpick"), {
       search: (search) => this.replace({ search, pick: "", object: "" }),
@@ -74,6 +92,7 @@ export class App {
     byId("by").addEventListener("change", (event) => this.navigate({ by: event.target.value, zoom: "" }));
     byId("reset").addEventListener("click", () => this.navigate({ zoom: "" }));
     byId("copy-command").addEventListener("click", () => this.#copy(byId("pprof-command").value));
+    byId("policy-toggle").addEventListener("click", () => this.navigate({ policy: this.state.policy === "" ? "1" : "" }));
     for (const choice of document.querySelectorAll("#views button")) {
       choice.addEventListener("click", () => this.navigate({ view: choice.value }));
     }
@@ -116,6 +135,8 @@ export class App {
     document.body.setAttribute("aria-busy", "true");
     const parameters = dataParameters(this.state);
     this.#loadLabels(parameters, signal);
+    this.policy.refresh();
+    const traces = this.state.view === "requests" ? this.#loadTraces(signal) : null;
     try {
       const { by, view } = this.state;
       const sums = view === "requests";
@@ -123,6 +144,7 @@ export class App {
       if (signal.aborted) return;
       this.loadedBy = by;
       this.loadedRequests = sums;
+      if (this.traces.of !== String(parameters)) this.traces = NO_TRACES;
       this.#showError("");
     } catch (error) {
       if (signal.aborted) return;
@@ -132,6 +154,24 @@ export class App {
     this.showControls();
     this.showData();
     this.#schedule();
+    if (traces === null) return;
+    // They come behind the rows, which need not wait for them.
+    const answer = await traces;
+    if (signal.aborted) return;
+    const same = [this.traces, answer].every(({ traces: { length }, error }) => length === 0 && error === "");
+    this.traces = answer;
+    if (!same) this.showData();
+  }
+
+  /** The trace ids of the data; what went wrong is told beside the rows. */
+  async #loadTraces(signal) {
+    const of = String(dataParameters(this.state));
+    const { query, ignored } = traceQuery(this.state.query);
+    try {
+      return { ...parseTraces(await getExemplars(dataParameters({ ...this.state, query }), signal)), ignored, error: "", of };
+    } catch (error) {
+      return { ...NO_TRACES, error: error.message, of };
+    }
   }
 
   /** Offers the labels of the data to group by. */
@@ -177,6 +217,8 @@ export class App {
     this.range.show(state, this.profile);
     this.#showGroups();
     this.search.show(state);
+    this.boost.show();
+    this.policy.show(state.policy !== "");
     showExport(byId("pprof-link"), byId("pprof-command"), dataParameters(state));
     byId("auto").setAttribute("aria-pressed", String(state.auto !== ""));
     byId("auto").disabled = state.last === "";
@@ -207,7 +249,7 @@ export class App {
     }
     if (this.loadedRequests) {
       const requests = sumRequests(profile);
-      this.requests.show(requests, profile.unit, this.search.matchRequests(requests, state));
+      this.requests.show(requests, profile.unit, this.search.matchRequests(requests, state), this.traces);
       return;
     }
     const { node: zoom, found } = resolvePath(profile, state.zoom);
@@ -252,18 +294,35 @@ export class App {
     this.navigate({ query: withMatcher(query, by, asked), zoom: "" });
   }
 
+  /** Shows a boost at once, in the policy that it is now part of. */
+  #boosted(answer) {
+    this.policy.changed(answer);
+    this.navigate({ policy: "1" });
+    this.policy.title.focus();
+    this.#note("Boosted: agents obey within a second or two");
+  }
+
   async #copy(text) {
-    const copied = await copyText(text);
-    byId("note").textContent = copied ? "Copied" : "The browser does not allow copying";
+    this.#note((await copyText(text)) ? "Copied" : "The browser does not allow copying");
+  }
+
+  #note(text) {
+    byId("note").textContent = text;
     byId("note").hidden = false;
     clearTimeout(this.noteTimer);
     this.noteTimer = setTimeout(() => (byId("note").hidden = true), NOTE_MS);
   }
 
+  #close(menu) {
+    menu.open = false;
+    menu.querySelector("summary").focus();
+  }
+
   #key(event) {
     const typing = event.target.closest?.("input, select, textarea") !== null;
     if (event.key === "Escape") {
-      if (byId("export").open) byId("export").open = false;
+      const menu = document.querySelector("details.menu[open]");
+      if (menu) this.#close(menu);
       else if (this.state.zoom !== "") this.navigate({ zoom: "" });
       else if (this.state.pick !== "") this.navigate({ pick: "", object: "" });
     } else if (event.key === "/" && !typing) {

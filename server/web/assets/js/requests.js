@@ -6,6 +6,7 @@
 /** What the data is grouped by, outermost first. */
 export const REQUEST_LABELS = Object.freeze([
   "process_executable_name",
+  "service_name",
   "rpc_method",
   "http_request_method",
   "http_route",
@@ -29,6 +30,7 @@ export const NONE = "none";
  *   the handler; "" for what belongs to none
  * @property {string} method of HTTP, "" if absent or another protocol
  * @property {string} name value of that label
+ * @property {Set<string>} serviceNames values of service_name, "" if absent
  * @property {number} total
  * @property {Record<string, number>} parts of the total, by certainty
  */
@@ -62,10 +64,12 @@ export function sumRequests(profile) {
       add(sums.others, certainty, profile.totals[i]);
       continue;
     }
-    const key = JSON.stringify([row.service, row.kind, row.method, row.name]);
+    const key = rowKey(row);
     if (!rows.has(key)) rows.set(key, row);
-    add(rows.get(key).parts, certainty, profile.totals[i]);
-    rows.get(key).total += profile.totals[i];
+    const sum = rows.get(key);
+    add(sum.parts, certainty, profile.totals[i]);
+    sum.total += profile.totals[i];
+    sum.serviceNames.add(values.service_name);
   }
   sums.handlers = [...rows.values()].sort((a, b) => b.total - a.total || (rowText(a) < rowText(b) ? -1 : 1));
   return sums;
@@ -86,15 +90,28 @@ function valuesOf(profile, node) {
 
 /** An empty row for the handler that labels name. */
 function rowFor(values) {
-  const kind = ["rpc_method", "http_route", "url_template"].find((label) => values[label] !== "") ?? "";
-  return {
-    service: values.process_executable_name,
-    kind,
-    method: kind === "rpc_method" ? "" : values.http_request_method,
-    name: values[kind] ?? "",
-    total: 0,
-    parts: {},
-  };
+  return { service: values.process_executable_name, ...handlerOf(values), serviceNames: new Set(), total: 0, parts: {} };
+}
+
+/**
+ * The handler that labels name.
+ * @param {Record<string, string>} values absent ones may be "" or missing
+ * @returns {Pick<Row, "kind"|"method"|"name">}
+ */
+export function handlerOf(values) {
+  const kind = ["rpc_method", "http_route", "url_template"].find((label) => (values[label] ?? "") !== "") ?? "";
+  const method = kind === "rpc_method" ? "" : values.http_request_method ?? "";
+  return { kind, method, name: values[kind] ?? "" };
+}
+
+/** Tells the handlers of all programs apart. */
+export function handlerKey({ kind, method, name }) {
+  return JSON.stringify([kind, method, name]);
+}
+
+/** Tells rows apart. */
+export function rowKey(row) {
+  return JSON.stringify([row.service, handlerKey(row)]);
 }
 
 /** What a search looks at, and what breaks ties. */

@@ -4,7 +4,9 @@
 // handlers whose last rows are what belongs to none.
 
 import { button, clip, element } from "./dom.js";
-import { CERTAINTIES, NONE, rowText } from "./requests.js";
+import { CERTAINTIES, NONE, rowKey, rowText } from "./requests.js";
+import { traceList } from "./tracelist.js";
+import { tracesOfRows } from "./traces.js";
 import { formatCount, formatShare, formatValue } from "./units.js";
 
 /** Rows shown at once; the search narrows them down. */
@@ -15,6 +17,7 @@ const COLUMNS = [
   ["service", "Program"],
   ["method", "Method"],
   ["name", "Handler"],
+  ["trace", "Trace ids"],
   ["total", "CPU"],
   ["certainty", "Certainty"],
 ];
@@ -42,28 +45,35 @@ export class RequestsTable {
    * @param {HTMLTableElement} table
    * @param {HTMLElement} note
    * @param {{handler: (row: import("./requests.js").Row) => void, service: (name: string) => void,
-   *   certainty: (value: string) => void}} actions certainty gets "" for NONE
+   *   certainty: (value: string) => void, copy: (text: string) => void}} actions certainty gets "" for NONE
    */
   constructor(overview, table, note, actions) {
     Object.assign(this, { overview, table, note, actions });
+    /** @type {Set<string>} keys of the rows whose trace ids are listed */
+    this.open = new Set();
   }
 
   /**
    * @param {import("./requests.js").Requests} requests
    * @param {string} unit
    * @param {((text: string) => boolean)|null} matches what the search lets through
+   * @param {{traces: import("./traces.js").Trace[], more: boolean, ignored: string[], error: string}} answer
+   *   of the server about trace ids
    */
-  show(requests, unit, matches) {
+  show(requests, unit, matches, answer) {
     const { handlers } = requests;
     this.whole = requests.total;
     this.unit = unit;
+    this.answer = answer;
+    this.traces = tracesOfRows(handlers, answer.traces);
+    const columns = COLUMNS.filter(([key]) => key !== "trace" || this.traces.size > 0);
     const shown = (matches ? handlers.filter((row) => matches(rowText(row))) : handlers).slice(0, MOST_ROWS);
     this.#showOverview(requests);
-    this.table.tHead.replaceChildren(element("tr", {}, ...COLUMNS.map(([key, title]) =>
+    this.table.tHead.replaceChildren(element("tr", {}, ...columns.map(([key, title]) =>
       element("th", { scope: "col", className: key }, title))));
-    this.table.tBodies[0].replaceChildren(...shown.map((row) => this.#handler(row)));
+    this.table.tBodies[0].replaceChildren(...shown.flatMap((row) => this.#handler(row)));
     this.table.tFoot.replaceChildren(...this.#foot(requests, shown));
-    this.note.textContent = noteFor(requests, shown.length);
+    this.note.textContent = noteFor(requests, shown.length) + (answer.error === "" ? "" : ` · no trace ids: ${answer.error}`);
   }
 
   #showOverview({ parts, unsent }) {
@@ -84,21 +94,44 @@ export class RequestsTable {
     this.actions.certainty(certainty === NONE ? "" : certainty);
   }
 
+  /** The row of a handler, and the one with its trace ids if it is open. */
   #handler(row) {
     const [kind, meaning] = KINDS[row.kind];
     const full = clip(row.name, LONGEST_NAME);
     const service = row.service === ""
       ? "(none)"
       : button(clip(row.service, LONGEST_NAME), () => this.actions.service(row.service), { title: `Only ${clip(row.service, LONGEST_NAME)}`, dir: "auto" });
-    return element("tr", {},
+    const made = element("tr", {},
       element("td", { className: "service" }, service),
       element("td", { className: "method", title: clip(row.method, LONGEST_NAME) }, clip(row.method, LONGEST_NAME)),
       element("td", { className: "name" },
         button(full, () => this.actions.handler(row), { title: `${full}\nShow its flame graph`, dir: "auto" }),
         element("small", { title: meaning }, kind)),
+      ...(this.traces.size > 0 ? [this.#traceCell(row)] : []),
       this.#value(row.total),
       element("td", { className: "certainty" }, stack(row.parts, row.total, 0), element("span", {}, describe(row.parts, row.total))),
     );
+    const open = this.traces.has(row) && this.open.has(rowKey(row));
+    return open ? [made, this.#traceRow(row)] : [made];
+  }
+
+  /** Offers the trace ids of a handler that has some. */
+  #traceCell(row) {
+    const its = this.traces.get(row);
+    if (!its) return element("td", { className: "trace" });
+    const toggle = button(formatCount(its.traces.length), () => {
+      const open = !this.open.delete(rowKey(row));
+      if (open) this.open.add(rowKey(row));
+      toggle.setAttribute("aria-expanded", String(open));
+      if (open) toggle.closest("tr").after(this.#traceRow(row));
+      else toggle.closest("tr").nextElementSibling.remove();
+    }, { "aria-expanded": this.open.has(rowKey(row)), "aria-label": `Trace ids of ${clip(rowText(row), LONGEST_NAME)}: ${formatCount(its.traces.length)}` });
+    return element("td", { className: "trace" }, toggle);
+  }
+
+  #traceRow(row) {
+    const list = traceList(this.traces.get(row), this.answer, this.actions.copy);
+    return element("tr", { className: "of-traces" }, element("td", { colSpan: COLUMNS.length }, list));
   }
 
   /** What is not in the rows above, and the whole. */
@@ -125,7 +158,7 @@ export class RequestsTable {
   #other(name, meaning, value, certainty) {
     const swatch = element("i", { className: `swatch ${certainty ?? "no-swatch"}`, "aria-hidden": "true" });
     return element("tr", {},
-      element("td", { className: "other", colSpan: 3 }, swatch, name, element("small", {}, meaning)),
+      element("td", { className: "other", colSpan: this.traces.size > 0 ? 4 : 3 }, swatch, name, element("small", {}, meaning)),
       this.#value(value),
       element("td", { className: "certainty" }),
     );

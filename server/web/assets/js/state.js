@@ -15,6 +15,7 @@
  * @property {string} object of the picked function
  * @property {"graph"|"both"|"table"|"requests"} view
  * @property {string} sort column of the table, with "-" in front: descending
+ * @property {string} policy "1" while the policy is shown
  * @property {string} auto "1" while the page refreshes by itself
  */
 
@@ -31,6 +32,7 @@ export const DEFAULTS = Object.freeze({
   object: "",
   view: "graph",
   sort: "-self",
+  policy: "",
   auto: "",
 });
 

@@ -99,28 +99,28 @@ func (s *Source) list(ctx context.Context, c *client) error {
 
 // apply brings the table to what an event says.
 func (s *Source) apply(ctx context.Context, c *client, e *types.Envelope) error {
-	switch e.Topic {
-	case topicCreate, topicUpdate:
-		// An update has its id at the same place.
-		if made := new(apievents.ContainerCreate); s.decode(e, made) {
-			return s.ask(ctx, c, e, made.ID)
-		}
-	case topicDelete:
-		if gone := new(apievents.ContainerDelete); s.decode(e, gone) {
-			s.metrics.deleted.Inc()
-			s.table.Delete(e.Namespace, gone.ID)
-		}
+	id := s.id(e)
+	switch {
+	case id == "":
+	case e.Topic == topicDelete:
+		s.table.Delete(e.Namespace, id)
+		s.metrics.deleted.Inc()
+	default:
+		return s.ask(ctx, c, e, id)
 	}
 	return nil
 }
 
-func (s *Source) decode(e *types.Envelope, into proto.Message) bool {
-	err := proto.Unmarshal(e.GetEvent().GetValue(), into)
-	if err != nil {
+// id is that of the container that an event is about, "" if that cannot be told.
+func (s *Source) id(e *types.Envelope) string {
+	// All events about containers have it at the same place, and other things at others.
+	about := new(apievents.ContainerDelete)
+	err := proto.Unmarshal(e.GetEvent().GetValue(), about)
+	if err != nil || about.ID == "" {
 		s.metrics.unreadable.Inc()
 		s.log.Debug("event not read", "topic", e.Topic, "error", err)
 	}
-	return err == nil
+	return about.ID
 }
 
 // ask asks for a container that was made or changed.
@@ -129,16 +129,16 @@ func (s *Source) ask(ctx context.Context, c *client, e *types.Envelope, id strin
 	at := e.Timestamp.AsTime()
 	switch {
 	case status.Code(err) == codes.NotFound:
-		s.metrics.missed.Inc()
 		s.table.Missed(e.Namespace, id, at)
+		s.metrics.missed.Inc()
 		return nil
 	case err != nil:
 		return err
 	case found.CreatedAt.AsTime().After(at): // it is not the one the event is about
-		s.metrics.missed.Inc()
 		s.table.Missed(e.Namespace, id, at)
+		s.metrics.missed.Inc()
 	}
-	s.metrics.created.Inc()
 	s.table.Put(s.describe.describe(e.Namespace, found))
+	s.metrics.created.Inc()
 	return nil
 }

@@ -13,6 +13,7 @@ import (
 	containers "github.com/containerd/containerd/api/services/containers/v1"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/fleetprof/fleetprof/attribute/container"
 	"github.com/fleetprof/fleetprof/sample"
@@ -80,6 +81,32 @@ func TestSourceListsAndFollows(t *testing.T) {
 		t.Error("a container that has ended lost its name at once")
 	}
 	eventually(t, "nothing was listed again", func() bool { server.mu.Lock(); defer server.mu.Unlock(); return server.lists == 4 })
+}
+
+// An update has more of a container than its id, which is asked for.
+func TestSourceUpdates(t *testing.T) {
+	server := newFake(t)
+	f := follow(t, server.socket, 10)
+	f.awaitConnected(t, 1)
+	c := &containers.Container{ID: "web", Image: "localhost/first:1"}
+	server.create("default", c)
+	imageIs := func(image string) func() bool {
+		return func() bool {
+			m, _ := f.Lookup("web")
+			return m.Labels.Get(sample.LabelImage) == image
+		}
+	}
+	eventually(t, "not named", imageIs("localhost/first:1"))
+	server.mu.Lock()
+	changed := proto.CloneOf(c)
+	changed.Image = "localhost/second:1"
+	server.all[[2]string{"default", "web"}] = changed
+	server.tell("default", topicUpdate, &apievents.ContainerUpdate{ID: "web", Image: changed.Image, Labels: map[string]string{"team": "green"}})
+	server.mu.Unlock()
+	eventually(t, "the update was not heard of", imageIs("localhost/second:1"))
+	if got := testutil.ToFloat64(f.metrics.unreadable); got != 0 { // the list would have told of it too
+		t.Errorf("%v events were not read", got)
+	}
 }
 
 // A container that is gone before it is asked for is not taken for one of its name.

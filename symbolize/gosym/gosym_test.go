@@ -85,7 +85,8 @@ func every(table *Table, n uint64) []uint64 {
 		if !table.Contains(addr) || !table.Contains(addr+1) {
 			break
 		}
-		if entry, _, err := table.find(addr + 1); err == nil && entry != addr+1 {
+		q := query{Table: table, r: table.Reader(lookupBuffer)}
+		if entry, err := q.find(addr + 1); err == nil && entry.Start != addr+1 {
 			addrs = append(addrs, addr)
 		}
 	}

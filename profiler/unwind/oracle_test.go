@@ -64,7 +64,7 @@ func compareWithDwarfdump(t *testing.T, dwarfdump, path, section string) {
 		t.Fatal(err)
 	}
 	var got []change
-	table.All(func(addr uint64, r Rule) bool {
+	table.all(func(addr uint64, r Rule) bool {
 		got = append(got, change{addr, r.String()})
 		return true
 	})

@@ -123,7 +123,7 @@ func compareAll(t testing.TB, table *Table) {
 		rule Rule
 	}
 	var rows []row
-	table.All(func(addr uint64, r Rule) bool {
+	table.all(func(addr uint64, r Rule) bool {
 		rows = append(rows, row{addr, r})
 		return true
 	})
@@ -195,13 +195,6 @@ func TestEncoding(t *testing.T) {
 	if got, want := hex.EncodeToString(r.Append(nil)), "042a810203fbfeff04030201ffff0605"; got != want {
 		t.Errorf("rule is %s, want %s", got, want)
 	}
-	if got, want := hex.EncodeToString(AppendWords(nil, []uint32{1, 0xfc000002})), "01000000020000fc"; got != want {
-		t.Errorf("words are %s, want %s", got, want)
-	}
-	table := &Table{Rules: []Rule{{}, r}}
-	if got := table.AppendRules(nil); !bytes.Equal(got[RuleSize:], r.Append(nil)) || len(got) != 2*RuleSize {
-		t.Errorf("rules are %x", got)
-	}
 }
 
 // TestRegions covers two executable segments and leaves out what is not backed.
@@ -226,5 +219,40 @@ func TestUnsupportedMachine(t *testing.T) {
 	f.Machine = elf.EM_RISCV
 	if _, err := Build(f); !errors.Is(err, ErrUnsupported) {
 		t.Errorf("error is %v", err)
+	}
+}
+
+// all calls f for every row in order of addresses, with runs of equal rules
+// joined, until f returns false. What follows a region is of kind None.
+func (t *Table) all(f func(addr uint64, r Rule) bool) {
+	last := uint32(0) // None
+	visit := func(addr uint64, id uint32) bool {
+		changed := id != last
+		last = id
+		return !changed || f(addr, t.Rules[id])
+	}
+	for _, r := range t.Regions {
+		for start := r.Start; start < r.Limit; start += pageSize {
+			entry := r.Index[(start-r.Start)>>PageBits]
+			entries, size := []uint32{entry}, uint64(pageSize)
+			if entry>>rowBits == 0 {
+				entries, size = r.Index[entry:entry+4], quarterSize
+			}
+			for i, entry := range entries {
+				first := start + uint64(i)*size
+				for j, row := range t.rows(entry) {
+					addr := first
+					if j > 0 {
+						addr = start + uint64(row%pageSize)
+					}
+					if !visit(addr, row>>PageBits) {
+						return
+					}
+				}
+			}
+		}
+		if !visit(r.Limit, 0) {
+			return
+		}
 	}
 }

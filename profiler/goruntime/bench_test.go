@@ -5,6 +5,8 @@ package goruntime
 import (
 	"os"
 	"testing"
+
+	"github.com/fleetprof/fleetprof/internal/objfile/objfiletest"
 )
 
 // BenchmarkRead reads a large program with a server of net/http.
@@ -13,7 +15,7 @@ func BenchmarkRead(b *testing.B) {
 	if _, err := os.Stat(path); err != nil {
 		b.Skip("no Go toolchain there")
 	}
-	f := open(b, path)
+	f := objfiletest.Open(b, path)
 	for b.Loop() {
 		if _, err := Read(f); err != nil {
 			b.Fatal(err)

@@ -9,6 +9,8 @@ import (
 	"errors"
 	"math/rand/v2"
 	"testing"
+
+	"github.com/fleetprof/fleetprof/internal/objfile/objfiletest"
 )
 
 // at makes a rule that is unlike any with another number.
@@ -215,7 +217,7 @@ func TestRegions(t *testing.T) {
 }
 
 func TestUnsupportedMachine(t *testing.T) {
-	f := openObject(t, compile(t, "gcc", framesSource, "-shared", "-fPIC"))
+	f := objfiletest.Open(t, compile(t, "gcc", framesSource, "-shared", "-fPIC"))
 	f.Machine = elf.EM_RISCV
 	if _, err := Build(f); !errors.Is(err, ErrUnsupported) {
 		t.Errorf("error is %v", err)

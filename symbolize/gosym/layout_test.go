@@ -15,6 +15,7 @@ import (
 
 	"github.com/fleetprof/fleetprof/internal/gopclntab/gopclntabtest"
 	"github.com/fleetprof/fleetprof/internal/objfile"
+	"github.com/fleetprof/fleetprof/internal/objfile/objfiletest"
 )
 
 func noModule(uint64) []byte { return nil }
@@ -100,7 +101,7 @@ func FuzzTable(f *testing.F) {
 		f.Add(gopclntabtest.Layout(magic, names[:3], 0), gopclntabtest.Module(0x401000, 3)(0x402000), uint64(0x401010))
 	}
 	path := build(f, "plain", "-ldflags=-s -w")
-	file := openFile(f, path)
+	file := objfiletest.Open(f, path)
 	s, _ := file.Section(".gopclntab")
 	whole, err := io.ReadAll(file.Reader(s))
 	if err != nil {

@@ -13,6 +13,7 @@ import (
 	"sync"
 
 	"github.com/fleetprof/fleetprof/bpf"
+	"github.com/fleetprof/fleetprof/internal/gopclntab"
 	"github.com/fleetprof/fleetprof/internal/objfile"
 	"github.com/fleetprof/fleetprof/profiler/goruntime"
 	"github.com/fleetprof/fleetprof/sample"
@@ -136,7 +137,7 @@ func (p *programs) fill(ctx context.Context, r *readProgram) error {
 	}
 	layout, err := goruntime.Read(f)
 	if errors.Is(err, goruntime.ErrNotGo) {
-		if _, older := f.GoTable(); older {
+		if _, older := gopclntab.Section(f); older {
 			return err
 		}
 		r.executor = bpf.ExecutorThread

@@ -78,7 +78,7 @@ type Attribute struct{ Key, Value string }
 // Request is what the memory of a program told, at the tick, about the request
 // that the executor serves. The zero value is none.
 type Request struct {
-	// Source is SourceLabel, SourceUprobe or SourceGoroutine; empty for none.
+	// Source is SourceLabel or SourceGoroutine; empty for none.
 	Source Source
 	// Goroutine is the one that serves the request: that of the executor, or
 	// its parent.

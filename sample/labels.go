@@ -85,10 +85,8 @@ type Source string
 
 const (
 	SourceLabel     Source = "label"     // published by the program
-	SourceUprobe    Source = "uprobe"    // the program's memory, found by a probe
 	SourceGoroutine Source = "goroutine" // the program's memory, found from its goroutine
 	SourceSocket    Source = "socket"    // what the thread read from its sockets
-	SourceStack     Source = "stack"     // a function of the stack
 	SourceDeferred  Source = "deferred"  // who answered, known afterwards
 )
 

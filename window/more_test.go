@@ -51,7 +51,7 @@ func TestLabelsOfRulesAreBounded(t *testing.T) {
 	if bytes > maxMoreBytes || len(w.labels) < fit {
 		t.Errorf("%d bytes in %d sets", bytes, len(w.labels))
 	}
-	if w.Samples() != 3*samples || w.Folded() != int64(3*(samples-(len(w.labels)-1))) {
-		t.Errorf("%d samples, %d folded, %d sets", w.Samples(), w.Folded(), len(w.labels))
+	if w.total != 3*samples || w.Folded() != int64(3*(samples-(len(w.labels)-1))) {
+		t.Errorf("%d samples, %d folded, %d sets", w.total, w.Folded(), len(w.labels))
 	}
 }

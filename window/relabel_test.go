@@ -40,7 +40,7 @@ func TestRelabel(t *testing.T) {
 			t.Errorf("%d samples of %s, want %d", got[key], key, n)
 		}
 	}
-	if calls != 5 || len(got) != len(want) || len(w.lines) != 3 || w.Samples() != 230 || dropped != 80 {
-		t.Errorf("%d calls, lines %v in %d, %d samples; want 5, %v in 3, 230", calls, got, len(w.lines), w.Samples(), want)
+	if calls != 5 || len(got) != len(want) || len(w.lines) != 3 || w.total != 230 || dropped != 80 {
+		t.Errorf("%d calls, lines %v in %d, %d samples; want 5, %v in 3, 230", calls, got, len(w.lines), w.total, want)
 	}
 }

@@ -276,10 +276,7 @@ func (w *Window) each(f func(stack []uint32, labels sample.Labels, v values)) {
 	}
 }
 
-// Samples is how many ticks the samples in the window stand for.
-func (w *Window) Samples() int64 { return w.total }
-
-// Folded is how many of those are there with less of their stack or
+// Folded is how many ticks in the window are there with less of their stack or
 // fewer labels than they came with, because the window was full.
 func (w *Window) Folded() int64 { return w.folded }
 

@@ -11,7 +11,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/fleetprof/fleetprof/internal/objfile"
+	"github.com/fleetprof/fleetprof/internal/objfile/objfiletest"
 )
 
 var (
@@ -96,28 +96,9 @@ func (p program) build(t *testing.T) string {
 	return out
 }
 
-// open opens an ELF file for the length of the test.
-func open(t testing.TB, path string) *objfile.File {
-	t.Helper()
-	f, err := os.Open(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { f.Close() })
-	st, err := f.Stat()
-	if err != nil {
-		t.Fatal(err)
-	}
-	o, err := objfile.Open(f, st.Size())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return o
-}
-
 func read(t testing.TB, path string) *Layout {
 	t.Helper()
-	l, err := Read(open(t, path))
+	l, err := Read(objfiletest.Open(t, path))
 	if err != nil {
 		t.Fatal(err)
 	}

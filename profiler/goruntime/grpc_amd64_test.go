@@ -5,6 +5,8 @@ package goruntime
 import (
 	"runtime"
 	"testing"
+
+	"github.com/fleetprof/fleetprof/internal/objfile/objfiletest"
 )
 
 // TestGRPC looks into calls of the gRPC modules there are.
@@ -26,7 +28,7 @@ func TestGRPC(t *testing.T) {
 				}
 				path := p.build(t)
 				if name == "dwarf" {
-					types, err := readTypes(open(t, path))
+					types, err := readTypes(objfiletest.Open(t, path))
 					if err != nil {
 						t.Fatal(err)
 					}

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/fleetprof/fleetprof/internal/objfile"
+	"github.com/fleetprof/fleetprof/internal/objfile/objfiletest"
 )
 
 // TestServers names the kinds of servers that are found in programs of each
@@ -54,7 +55,7 @@ func TestServers(t *testing.T) {
 }
 
 func TestNotGo(t *testing.T) {
-	if _, err := Read(open(t, "/bin/ls")); !errors.Is(err, ErrNotGo) {
+	if _, err := Read(objfiletest.Open(t, "/bin/ls")); !errors.Is(err, ErrNotGo) {
 		t.Errorf("got %v, want %v", err, ErrNotGo)
 	}
 }
@@ -72,7 +73,7 @@ func TestUnknownVersion(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			s, ok := open(t, path).Section(".go.buildinfo")
+			s, ok := objfiletest.Open(t, path).Section(".go.buildinfo")
 			if !ok {
 				t.Fatal("no build information")
 			}

@@ -78,8 +78,13 @@ func wanted(all []server) func(name []byte) bool {
 	for _, s := range all {
 		prefixes = append(prefixes, []byte(s.starters), []byte(s.callee))
 	}
-	return func(name []byte) bool {
-		return slices.ContainsFunc(prefixes, func(p []byte) bool { return bytes.HasPrefix(name, p) })
+	return func(name []byte) bool { // a plain loop: it is asked of every name in the program
+		for _, p := range prefixes {
+			if bytes.HasPrefix(name, p) {
+				return true
+			}
+		}
+		return false
 	}
 }
 

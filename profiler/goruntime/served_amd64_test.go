@@ -16,6 +16,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/fleetprof/fleetprof/internal/objfile/objfiletest"
 )
 
 // stopped is what a program says about itself where it stops.
@@ -37,7 +39,7 @@ type running struct {
 
 func start(t *testing.T, path string, wrapper ...string) *running {
 	t.Helper()
-	f := open(t, path)
+	f := objfiletest.Open(t, path)
 	l, err := Read(f)
 	if err != nil {
 		t.Fatal(err)

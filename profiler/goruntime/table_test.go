@@ -13,6 +13,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/fleetprof/fleetprof/internal/objfile/objfiletest"
 )
 
 // TestTable compares the table with the DWARF of programs built by each Go there
@@ -25,7 +27,7 @@ func TestTable(t *testing.T) {
 				needToolchain(t, toolchain)
 				p := program{source: "server", toolchain: toolchain, env: []string{"CGO_ENABLED=0", "GOARCH=" + arch}}
 				path := p.build(t)
-				types, err := readTypes(open(t, path))
+				types, err := readTypes(objfiletest.Open(t, path))
 				if err != nil {
 					t.Fatal(err)
 				}

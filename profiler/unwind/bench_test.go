@@ -6,6 +6,8 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"github.com/fleetprof/fleetprof/internal/objfile/objfiletest"
 )
 
 // BenchmarkBuild builds the tables of real files.
@@ -19,7 +21,7 @@ func BenchmarkBuild(b *testing.B) {
 			continue
 		}
 		b.Run(filepath.Base(path), func(b *testing.B) {
-			f := openObject(b, path)
+			f := objfiletest.Open(b, path)
 			var table *Table
 			for b.Loop() {
 				var err error

@@ -13,7 +13,7 @@ import (
 // rulesOf shows the rows of a table, addresses counted from the image's text.
 func rulesOf(table *Table) string {
 	var rows []string
-	table.All(func(addr uint64, r Rule) bool {
+	table.all(func(addr uint64, r Rule) bool {
 		rows = append(rows, fmt.Sprintf("%d: %v", addr-imageText, r))
 		return true
 	})

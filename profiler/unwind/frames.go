@@ -5,6 +5,8 @@ package unwind
 import (
 	"errors"
 	"io"
+
+	"github.com/fleetprof/fleetprof/internal/gopclntab"
 )
 
 const (
@@ -72,14 +74,14 @@ type entry struct {
 // returned without its bytes. The bytes are valid until the next read.
 func (f *frames) entry(off, limit uint64) (entry, error) {
 	e := entry{next: off + 4}
-	head, err := f.bytes(off, 4)
+	head, err := f.Bytes(off, 4)
 	if err != nil {
 		return entry{}, err
 	}
 	c := cursor{b: head}
 	length, idSize := c.fixed(4), uint64(4)
 	if length == 0xffffffff {
-		if head, err = f.bytes(off+4, 8); err != nil {
+		if head, err = f.Bytes(off+4, 8); err != nil {
 			return entry{}, err
 		}
 		c = cursor{b: head}
@@ -96,7 +98,7 @@ func (f *frames) entry(off, limit uint64) (entry, error) {
 	if length > limit {
 		return e, nil
 	}
-	if e.b, err = f.bytes(body, length); err != nil || length == 0 {
+	if e.b, err = f.Bytes(body, length); err != nil || length == 0 {
 		return e, err
 	}
 	id := e.fixed(idSize)
@@ -277,7 +279,7 @@ func (f *frames) spans(add func(start, size, ref uint64) error) (damaged int, er
 
 // isDamage tells content that is wrong from a file that cannot be read.
 func isDamage(err error) bool {
-	return errors.Is(err, errDamaged) || errors.Is(err, io.ErrUnexpectedEOF)
+	return errors.Is(err, errDamaged) || errors.Is(err, gopclntab.ErrDamaged) || errors.Is(err, io.ErrUnexpectedEOF)
 }
 
 // rows gives the rows of the function at ref.

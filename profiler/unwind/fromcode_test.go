@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"github.com/fleetprof/fleetprof/internal/objfile/objfiletest"
 )
 
 // TestFromCodeAgainstFrames reads the code of real files as if they had no unwind information,
@@ -44,7 +46,7 @@ const maxMain = 512
 
 func compareWithFrames(t *testing.T, path string) {
 	t.Helper()
-	f, table := openObject(t, path), build(t, path)
+	f, table := objfiletest.Open(t, path), build(t, path)
 	c, err := openCode(f, codeOf(f), nil, 16<<20)
 	if err != nil || c == nil {
 		t.Fatal(c, err)
@@ -174,7 +176,7 @@ func TestFromCodeOfMusl(t *testing.T) {
 		}
 		t.Fatal("musl is not installed; `make test` installs it")
 	}
-	f, table := openObject(t, muslLibrary), build(t, muslLibrary)
+	f, table := objfiletest.Open(t, muslLibrary), build(t, muslLibrary)
 	c, err := openCode(f, codeOf(f), nil, 16<<20)
 	if err != nil || c == nil {
 		t.Fatal(c, err)

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/fleetprof/fleetprof/internal/objfile"
+	"github.com/fleetprof/fleetprof/internal/objfile/objfiletest"
 	"github.com/fleetprof/fleetprof/sample"
 )
 
@@ -168,7 +169,7 @@ func section(t testing.TB, path, name string) ([]byte, bool) {
 	if _, err := os.Stat(path); err != nil {
 		return nil, false
 	}
-	f := openObject(t, path)
+	f := objfiletest.Open(t, path)
 	s, ok := f.Section(name)
 	if !ok {
 		return nil, false

@@ -61,53 +61,33 @@ func specialOf(name string) special {
 	return ordinary
 }
 
-// special reads a function's record and finds out what is special about it.
-func (g *goTable) special(e goEntry) (goRecord, special, error) {
-	r, err := g.record(e.record)
-	// Since Go 1.18 the functions in question have a number or, being assembly, a
-	// flag.
-	if err != nil || r.id|r.flags == 0 && g.layout.width != 8 {
-		return r, ordinary, err
-	}
-	name, err := g.name(r.name)
-	s := specialOf(name)
-	if s == ordinary && r.flags&goWritesSP != 0 {
-		s = writesSP
-	}
-	return r, s, err
-}
-
 // rows gives the rows of the i-th function.
 func (g *goTable) rows(i uint64, emit func(addr uint64, r Rule) error) error {
-	e, err := g.functionAt(i)
+	f, err := g.functionAt(i)
 	if err != nil {
 		return err
 	}
-	next, err := g.functionAt(i + 1)
+	s, err := g.special(f.Entry)
 	if err != nil {
 		return err
 	}
-	r, s, err := g.special(e)
-	if err != nil {
-		return err
-	}
-	switch s {
+	switch s.special {
 	case outermost:
-		err = emit(e.start, Rule{Kind: End})
+		err = emit(f.Start, Rule{Kind: End})
 	case returnsFromSignal:
-		err = emit(e.start, Rule{Kind: Signal})
+		err = emit(f.Start, Rule{Kind: Signal})
 	case forgets:
-		err = emit(e.start, Rule{Kind: Goroutine})
+		err = emit(f.Start, Rule{Kind: Goroutine})
 	default:
-		err = g.depthRows(r.depths, s, extent{e.start, next.start}, emit)
+		err = g.depthRows(s.depths, s.special, f.extent(), emit)
 	}
-	if err != nil || i+1 == g.count {
+	if err != nil || i+1 == g.Count {
 		return err
 	}
 	// A walk looks for the byte before a return address. That of a signal handler is
 	// the first of the next function. If it cannot be read it will be said there.
-	if _, s, err := g.special(next); err == nil && s == returnsFromSignal {
-		return emit(next.start-1, Rule{Kind: Signal})
+	if s, err := g.special(f.next); err == nil && s.special == returnsFromSignal {
+		return emit(f.next.Start-1, Rule{Kind: Signal})
 	}
 	return nil
 }
@@ -145,58 +125,20 @@ func (g *goTable) depthRows(table uint32, s special, in extent, emit func(uint64
 	})
 }
 
-// eachDepth decodes a pcsp table: pairs of variable-length numbers, a zigzag-coded
-// change of the depth in bytes and the length of the code it holds for, ended by
-// a change of zero. The depth counts from the function's entry. What is left is
-// padding.
+// eachDepth visits the depths of a function, which count from its entry, in bytes.
+// What its table leaves is padding.
 func (g *goTable) eachDepth(table uint32, in extent, visit func(pc uint64, depth int64) error) error {
-	d := depthReader{window: g.window, off: g.depths + uint64(table)}
-	pc, depth := in.start, int64(-1)
-	for first := true; pc < in.end; first = false {
-		change, err := d.uvarint()
-		if err != nil {
+	for v := g.Values(table); v.End < in.end-in.start; {
+		more, err := v.Next()
+		if err != nil || !more {
 			return err
 		}
-		if change == 0 && !first {
-			return nil
-		}
-		length, err := d.uvarint()
-		if err != nil {
-			return err
-		}
-		if length == 0 {
+		if v.End == v.Start {
 			return errDamaged
 		}
-		depth += int64(int32(change>>1) ^ -int32(change&1))
-		if err := visit(pc, depth); err != nil {
+		if err := visit(in.start+v.Start, int64(v.Value)); err != nil {
 			return err
 		}
-		pc += uint64(length) * g.quantum
 	}
 	return nil
-}
-
-// depthReader reads numbers in order.
-type depthReader struct {
-	*window
-	off  uint64
-	rest []byte
-}
-
-// uvarint reads a number of up to 32 bits, the low 7 bits first.
-func (d *depthReader) uvarint() (v uint32, err error) {
-	for shift := 0; shift < 35; shift += 7 {
-		if len(d.rest) == 0 {
-			if d.rest, err = d.from(d.off); err != nil {
-				return 0, err
-			}
-		}
-		b := d.rest[0]
-		d.rest, d.off = d.rest[1:], d.off+1
-		v |= uint32(b&0x7f) << shift
-		if b < 0x80 {
-			return v, nil
-		}
-	}
-	return 0, errDamaged
 }

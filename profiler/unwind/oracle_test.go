@@ -18,6 +18,7 @@ import (
 	"testing"
 
 	"github.com/fleetprof/fleetprof/internal/objfile"
+	"github.com/fleetprof/fleetprof/internal/objfile/objfiletest"
 )
 
 // change is a rule, as Rule.String shows it, and the address it starts at.
@@ -59,17 +60,17 @@ func TestAgainstDwarfdump(t *testing.T) {
 func compareWithDwarfdump(t *testing.T, dwarfdump, path, section string) {
 	t.Helper()
 	want := dumpRows(t, exec.Command(dwarfdump, section, path))
-	table, err := buildTable(openObject(t, path), false) // the rest has nothing to compare with
+	table, err := buildTable(objfiletest.Open(t, path), false) // the rest has nothing to compare with
 	if err != nil {
 		t.Fatal(err)
 	}
 	var got []change
-	table.All(func(addr uint64, r Rule) bool {
+	table.all(func(addr uint64, r Rule) bool {
 		got = append(got, change{addr, r.String()})
 		return true
 	})
 	// That nothing calls the entry point is known from elsewhere.
-	entry := change{openObject(t, path).Entry, Rule{Kind: End}.String()}
+	entry := change{objfiletest.Open(t, path).Entry, Rule{Kind: End}.String()}
 	if !slices.Contains(want, entry) {
 		got = slices.DeleteFunc(got, func(c change) bool { return c == entry })
 	}
@@ -290,27 +291,9 @@ func tool(t testing.TB, names ...string) string {
 	return ""
 }
 
-func openObject(t testing.TB, path string) *objfile.File {
-	t.Helper()
-	r, err := os.Open(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { r.Close() })
-	info, err := r.Stat()
-	if err != nil {
-		t.Fatal(err)
-	}
-	f, err := objfile.Open(r, info.Size())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return f
-}
-
 func build(t testing.TB, path string) *Table {
 	t.Helper()
-	table, err := Build(openObject(t, path))
+	table, err := Build(objfiletest.Open(t, path))
 	if err != nil {
 		t.Fatalf("build table of %s: %v", path, err)
 	}

@@ -3,7 +3,6 @@
 package unwind
 
 import (
-	"encoding/binary"
 	"fmt"
 	"strings"
 )
@@ -106,17 +105,8 @@ type Rule struct {
 // Signed is a flag in Rule.RA.
 const Signed Place = 0x80
 
-// RuleSize is the length of an encoded Rule in bytes.
+// RuleSize is the length of a Rule in memory, in bytes: the kernel side reads it as it is.
 const RuleSize = 16
-
-// Append appends the encoded Rule: the fields in order, little-endian.
-func (r Rule) Append(b []byte) []byte {
-	b = append(b, byte(r.Kind), byte(r.Base), byte(r.RA), byte(r.FP), byte(r.BX), byte(r.BXOffset))
-	b = binary.LittleEndian.AppendUint16(b, uint16(r.Add))
-	b = binary.LittleEndian.AppendUint32(b, uint32(r.CFA))
-	b = binary.LittleEndian.AppendUint16(b, uint16(r.RAOffset))
-	return binary.LittleEndian.AppendUint16(b, uint16(r.FPOffset))
-}
 
 // String shows a Rule for people, such as "sp+16 ra=c-8 fp=c-16".
 func (r Rule) String() string {

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/fleetprof/fleetprof/internal/objfile"
+	"github.com/fleetprof/fleetprof/internal/objfile/objfiletest"
 	"github.com/fleetprof/fleetprof/sample"
 )
 
@@ -184,7 +185,7 @@ func (p *tracee) table(addr uint64) (*Table, uint64, sample.Stop) {
 				p.t.Fatal(err)
 			}
 		} else {
-			f = openObject(p.t, m.path)
+			f = objfiletest.Open(p.t, m.path)
 		}
 		table, err := Build(f)
 		if err != nil {

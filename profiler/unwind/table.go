@@ -4,8 +4,6 @@ package unwind
 
 import (
 	"debug/elf"
-	"encoding/binary"
-	"slices"
 )
 
 const (
@@ -74,24 +72,6 @@ func (t *Table) Bytes() int {
 	return n
 }
 
-// AppendRules appends all rules encoded.
-func (t *Table) AppendRules(b []byte) []byte {
-	b = slices.Grow(b, RuleSize*len(t.Rules))
-	for _, r := range t.Rules {
-		b = r.Append(b)
-	}
-	return b
-}
-
-// AppendWords appends the words of an index or of rows encoded.
-func AppendWords(b []byte, words []uint32) []byte {
-	b = slices.Grow(b, 4*len(words))
-	for _, w := range words {
-		b = binary.LittleEndian.AppendUint32(b, w)
-	}
-	return b
-}
-
 // Lookup returns the rule in force at an address as linked; None outside of all
 // regions.
 func (t *Table) Lookup(addr uint64) Rule {
@@ -126,39 +106,4 @@ func search(rows []uint32, pc uint32) uint32 {
 func (t *Table) rows(entry uint32) []uint32 {
 	first := entry % MaxRows
 	return t.Rows[first : first+entry>>rowBits]
-}
-
-// All calls f for every row in order of addresses, with runs of equal rules
-// joined, until f returns false. What follows a region is of kind None.
-func (t *Table) All(f func(addr uint64, r Rule) bool) {
-	last := uint32(0) // None
-	visit := func(addr uint64, id uint32) bool {
-		changed := id != last
-		last = id
-		return !changed || f(addr, t.Rules[id])
-	}
-	for _, r := range t.Regions {
-		for start := r.Start; start < r.Limit; start += pageSize {
-			entry := r.Index[(start-r.Start)>>PageBits]
-			entries, size := []uint32{entry}, uint64(pageSize)
-			if entry>>rowBits == 0 {
-				entries, size = r.Index[entry:entry+4], quarterSize
-			}
-			for i, entry := range entries {
-				first := start + uint64(i)*size
-				for j, row := range t.rows(entry) {
-					addr := first
-					if j > 0 {
-						addr = start + uint64(row%pageSize)
-					}
-					if !visit(addr, row>>PageBits) {
-						return
-					}
-				}
-			}
-		}
-		if !visit(r.Limit, 0) {
-			return
-		}
-	}
 }

@@ -45,9 +45,9 @@ func newWindow(f *objfile.File, s objfile.Section) (*window, error) {
 	return &window{r: f.Reader(s), size: s.Size}, nil
 }
 
-// from returns the bytes from off on, at least one and up to the end of its
+// From returns the bytes from off on, at least one and up to the end of its
 // chunk. They are valid until the next call.
-func (w *window) from(off uint64) ([]byte, error) {
+func (w *window) From(off uint64) ([]byte, error) {
 	if off >= w.size {
 		return nil, io.ErrUnexpectedEOF
 	}
@@ -74,21 +74,21 @@ func (w *window) read(c *chunk, number uint64) error {
 	return nil
 }
 
-// bytes returns n bytes, valid until the next call. The caller has bounded n.
-func (w *window) bytes(off, n uint64) ([]byte, error) {
+// Bytes returns n bytes, valid until the next call. The caller has bounded n.
+func (w *window) Bytes(off, n uint64) ([]byte, error) {
 	if off > w.size || n > w.size-off {
 		return nil, io.ErrUnexpectedEOF
 	}
 	if n == 0 {
 		return nil, nil
 	}
-	b, err := w.from(off)
+	b, err := w.From(off)
 	if err != nil || uint64(len(b)) >= n {
 		return b[:min(n, uint64(len(b)))], err
 	}
 	w.joined = append(w.joined[:0], b...)
 	for uint64(len(w.joined)) < n {
-		if b, err = w.from(off + uint64(len(w.joined))); err != nil {
+		if b, err = w.From(off + uint64(len(w.joined))); err != nil {
 			return nil, err
 		}
 		w.joined = append(w.joined, b[:min(uint64(len(b)), n-uint64(len(w.joined)))]...)

@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"github.com/fleetprof/fleetprof/internal/objfile"
+	"github.com/fleetprof/fleetprof/internal/objfile/objfiletest"
 )
 
 func none(uint64) bool { return false }
@@ -48,27 +49,9 @@ func build(t testing.TB, flags ...string) string {
 	return out
 }
 
-func open(t testing.TB, path string) *objfile.File {
-	t.Helper()
-	f, err := os.Open(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { f.Close() })
-	info, err := f.Stat()
-	if err != nil {
-		t.Fatal(err)
-	}
-	o, err := objfile.Open(f, info.Size())
-	if err != nil {
-		t.Fatalf("open %s: %v", path, err)
-	}
-	return o
-}
-
 func load(t testing.TB, path string) *Table {
 	t.Helper()
-	table, err := Load(open(t, path), 64<<20, none)
+	table, err := Load(objfiletest.Open(t, path), 64<<20, none)
 	if err != nil {
 		t.Fatalf("load %s: %v", path, err)
 	}
@@ -203,7 +186,7 @@ func TestChoice(t *testing.T) {
 }
 
 func TestLimitAndSkip(t *testing.T) {
-	f := open(t, build(t, "-static"))
+	f := objfiletest.Open(t, build(t, "-static"))
 	full, err := Load(f, 64<<20, none)
 	if err != nil {
 		t.Fatal(err)
@@ -223,7 +206,7 @@ func TestLimitAndSkip(t *testing.T) {
 
 func TestTruncatedFile(t *testing.T) {
 	path := build(t)
-	f := open(t, path)
+	f := objfiletest.Open(t, path)
 	table, err := Load(f, 1<<20, none)
 	if err != nil {
 		t.Fatal(err)
@@ -271,7 +254,7 @@ func FuzzLoad(f *testing.F) {
 }
 
 func BenchmarkLoad(b *testing.B) {
-	f := open(b, build(b, "-static"))
+	f := objfiletest.Open(b, build(b, "-static"))
 	for b.Loop() {
 		if _, err := Load(f, 64<<20, none); err != nil {
 			b.Fatal(err)

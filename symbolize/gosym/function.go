@@ -3,11 +3,11 @@
 package gosym
 
 import (
-	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
-	"io"
 
+	"github.com/fleetprof/fleetprof/internal/gopclntab"
 	"github.com/fleetprof/fleetprof/sample"
 )
 
@@ -17,78 +17,60 @@ const (
 	maxName = 4 << 10
 	// maxInlined bounds how many inlined calls are followed.
 	maxInlined = 128
+	// maxSteps bounds all walks of pc-value tables for one address, which takes
+	// some milliseconds. A function of a megabyte of code has 100,000 steps.
+	maxSteps = 1 << 20
 
 	// Indexes of tables in a function's record, see internal/abi/symtab.go.
 	pcdataInlineIndex  = 2
 	funcdataInlineTree = 3
 	inlinedCallSize    = 16 // runtime.inlinedCall of Go 1.20 and later
-
-	missing = ^uint32(0)
 )
 
-// function is what is used of a runtime._func record. The tables are offsets;
-// 0 means that there is none, in inlineTree missing does.
-type function struct {
-	name                     uint32
-	pcfile, pcline, pcinline uint32
-	unit                     uint32
-	inlineTree               uint32
+var errSteps = errors.New("pc-value tables are too long")
+
+// query is a lookup under way.
+type query struct {
+	*Table
+	r      *gopclntab.Reader
+	record gopclntab.Record
+	// inlineIndex is a pc-value table, the calls in inlineTree.
+	inlineIndex, inlineTree uint32
+	// steps is how many more steps in pc-value tables may be made.
+	steps int
 }
 
-// function reads the record of the function that starts at entry.
-func (t *Table) function(entry, off uint64) (function, error) {
-	// The largest fixed part has 44 bytes; 21 tables may follow.
-	var b [128]byte
-	n, err := t.section.ReadAt(b[:], int64(min(off, uint64(t.section.Size()))))
-	if n < 48 {
-		return function{}, io.ErrUnexpectedEOF
+// function reads the record of a function.
+func (q *query) function(e gopclntab.Entry) (err error) {
+	if q.record, err = q.r.Record(e); err != nil {
+		return err
 	}
-	if err != nil && err != io.EOF {
-		return function{}, err
+	if q.record.Start != e.Start {
+		return fmt.Errorf("record is that of %#x", q.record.Start)
 	}
-	if t.version < go118 {
-		if got := binary.LittleEndian.Uint64(b[:]); got != entry {
-			return function{}, fmt.Errorf("record is that of %#x", got)
-		}
-		return function{name: binary.LittleEndian.Uint32(b[8:])}, nil
+	if q.Version < gopclntab.Go118 {
+		return nil
 	}
-	field := func(i uint32) uint32 { // the i-th 4 bytes, or missing
-		if uint64(i)*4+4 > uint64(n) {
-			return missing
-		}
-		return binary.LittleEndian.Uint32(b[i*4:])
+	if q.inlineIndex, err = q.r.PCData(&q.record, pcdataInlineIndex); err != nil {
+		return err
 	}
-	if got := t.text + uint64(field(0)); got != entry {
-		return function{}, fmt.Errorf("record is that of %#x", got)
-	}
-	fixed := uint32(10) // in fields
-	if t.version >= go120 {
-		fixed = 11 // with the line the function starts at
-	}
-	fn := function{name: field(1), pcfile: field(5), pcline: field(6), unit: field(8), inlineTree: missing}
-	tables, trees := field(7), field(fixed-1)>>24
-	if tables > pcdataInlineIndex {
-		fn.pcinline = field(fixed + pcdataInlineIndex)
-	}
-	if tables < uint32(n) && trees > funcdataInlineTree {
-		fn.inlineTree = field(fixed + tables + funcdataInlineTree)
-	}
-	return fn, nil
+	q.inlineTree, err = q.r.FuncData(&q.record, funcdataInlineTree)
+	return err
 }
 
 // frames names one position, pc bytes into the function, with the inlined calls
 // around it.
 func (q *query) frames(pc uint64) ([]sample.Frame, error) {
-	name, err := q.string(q.names, q.name)
+	name, err := q.r.Name(q.record.Name, maxName)
 	if err != nil {
 		return nil, err
 	}
-	if q.version < go118 {
+	if q.Version < gopclntab.Go118 {
 		return []sample.Frame{{Function: name}}, nil
 	}
 	var frames []sample.Frame
 	for range maxInlined {
-		call, err := q.value(q.pcinline, pc)
+		call, err := q.value(q.inlineIndex, pc)
 		if err != nil {
 			return nil, err
 		}
@@ -109,11 +91,15 @@ func (q *query) frames(pc uint64) ([]sample.Frame, error) {
 // damaged: the name is worth showing without them.
 func (q *query) frame(name string, pc uint64) sample.Frame {
 	f := sample.Frame{Function: name}
-	line, err := q.value(q.pcline, pc)
+	number, err := q.value(q.record.Files, pc)
+	if err != nil {
+		return f
+	}
+	line, err := q.value(q.record.Lines, pc) // often right behind the files
 	if err != nil || line <= 0 {
 		return f
 	}
-	file, err := q.fileName(pc)
+	file, err := q.r.File(&q.record, number, maxName)
 	if err != nil || file == "" {
 		return f
 	}
@@ -121,54 +107,35 @@ func (q *query) frame(name string, pc uint64) sample.Frame {
 	return f
 }
 
-func (q *query) fileName(pc uint64) (string, error) {
-	i, err := q.value(q.pcfile, pc)
-	if err != nil || i < 0 || q.unit == missing {
-		return "", err
+// value looks up a position, pc bytes into its function, in a pc-value table. Where
+// there is no table, or it ends before pc, the value is -1.
+func (q *query) value(table uint32, pc uint64) (int32, error) {
+	if table == 0 || table == gopclntab.Missing {
+		return -1, nil
 	}
-	var b [4]byte
-	if err := q.read(b[:], q.units+(uint64(q.unit)+uint64(i))*4); err != nil {
-		return "", err
+	for v := q.r.Values(table); q.steps > 0; q.steps-- {
+		more, err := v.Next()
+		if err != nil || !more {
+			return -1, err
+		}
+		if pc < v.End {
+			return v.Value, nil
+		}
 	}
-	off := binary.LittleEndian.Uint32(b[:])
-	if off == missing {
-		return "", nil
-	}
-	return q.string(q.files, off)
+	return -1, errSteps
 }
 
 // inlinedCall reads the i-th entry of the function's inline tree: who was called
 // and from which position.
 func (q *query) inlinedCall(i uint32) (name string, parent uint64, ok bool) {
-	if q.version < go120 || q.inlineTrees == 0 || q.inlineTree == missing {
+	if q.InlineTrees == 0 || q.inlineTree == gopclntab.Missing {
 		return "", 0, false
 	}
 	var b [inlinedCallSize]byte
-	addr := q.inlineTrees + uint64(q.inlineTree) + uint64(i)*inlinedCallSize
+	addr := q.InlineTrees + uint64(q.inlineTree) + uint64(i)*inlinedCallSize
 	if err := q.file.ReadAddress(b[:], addr); err != nil {
 		return "", 0, false
 	}
-	name, err := q.string(q.names, binary.LittleEndian.Uint32(b[4:]))
+	name, err := q.r.Name(binary.LittleEndian.Uint32(b[4:]), maxName)
 	return name, uint64(binary.LittleEndian.Uint32(b[8:])), err == nil && name != ""
-}
-
-// string reads a NUL-terminated string.
-func (t *Table) string(table uint64, off uint32) (string, error) {
-	at := table + uint64(off)
-	if at >= uint64(t.section.Size()) {
-		return "", io.ErrUnexpectedEOF
-	}
-	for size := 128; ; size = min(size*8, maxName) {
-		b := make([]byte, size)
-		n, err := t.section.ReadAt(b, int64(at))
-		if err != nil && err != io.EOF {
-			return "", err
-		}
-		if i := bytes.IndexByte(b[:n], 0); i >= 0 {
-			return string(b[:i]), nil
-		}
-		if n < size || size == maxName {
-			return string(b[:n]), nil
-		}
-	}
 }

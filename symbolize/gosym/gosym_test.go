@@ -15,7 +15,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/fleetprof/fleetprof/internal/objfile"
+	"github.com/fleetprof/fleetprof/internal/objfile/objfiletest"
 	"github.com/fleetprof/fleetprof/sample"
 )
 
@@ -37,27 +37,9 @@ func build(t testing.TB, program string, flags ...string) string {
 	return out
 }
 
-func openFile(t testing.TB, path string) *objfile.File {
-	t.Helper()
-	f, err := os.Open(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { f.Close() })
-	info, err := f.Stat()
-	if err != nil {
-		t.Fatal(err)
-	}
-	o, err := objfile.Open(f, info.Size())
-	if err != nil {
-		t.Fatalf("open %s: %v", path, err)
-	}
-	return o
-}
-
 func open(t testing.TB, path string) *Table {
 	t.Helper()
-	table, err := Open(openFile(t, path))
+	table, err := Open(objfiletest.Open(t, path))
 	if err != nil {
 		t.Fatalf("open table of %s: %v", path, err)
 	}
@@ -85,7 +67,8 @@ func every(table *Table, n uint64) []uint64 {
 		if !table.Contains(addr) || !table.Contains(addr+1) {
 			break
 		}
-		if entry, _, err := table.find(addr + 1); err == nil && entry != addr+1 {
+		q := query{Table: table, r: table.Reader(lookupBuffer)}
+		if entry, err := q.find(addr + 1); err == nil && entry.Start != addr+1 {
 			addrs = append(addrs, addr)
 		}
 	}
@@ -112,7 +95,7 @@ func TestAgainstRuntime(t *testing.T) {
 func askRuntime(t *testing.T, path string) {
 	t.Helper()
 	table := open(t, path)
-	start := openFile(t, path).Segments[0].Address
+	start := objfiletest.Open(t, path).Segments[0].Address
 	addrs := every(table, 8000)
 	var in bytes.Buffer
 	for _, a := range addrs {
@@ -331,7 +314,7 @@ func TestNotGo(t *testing.T) {
 	if _, err := os.Stat("/bin/true"); err != nil {
 		t.Skip("this machine has no /bin/true")
 	}
-	if _, err := Open(openFile(t, "/bin/true")); !errors.Is(err, ErrNoTable) {
+	if _, err := Open(objfiletest.Open(t, "/bin/true")); !errors.Is(err, ErrNoTable) {
 		t.Errorf("open /bin/true: %v, want ErrNoTable", err)
 	}
 }
@@ -361,7 +344,7 @@ func BenchmarkLookup(b *testing.B) {
 }
 
 func BenchmarkOpen(b *testing.B) {
-	f := openFile(b, build(b, "plain"))
+	f := objfiletest.Open(b, build(b, "plain"))
 	for b.Loop() {
 		if _, err := Open(f); err != nil {
 			b.Fatal(err)

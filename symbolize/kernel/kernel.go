@@ -89,9 +89,6 @@ func Open(o Options) (*Symbols, error) {
 // BuildID is the kernel's GNU build ID in lower-case hex, or empty.
 func (s *Symbols) BuildID() string { return s.buildID }
 
-// Bytes is the memory the symbols take.
-func (s *Symbols) Bytes() int64 { return s.table.Load().bytes() }
-
 // Lookup names the code at an address. The module is empty for the kernel
 // proper; "bpf" stands for BPF programs and their trampolines. The base is what
 // addresses of that module are to be counted from: _stext for the kernel

@@ -220,12 +220,12 @@ func TestRunningKernel(t *testing.T) {
 			missed++ // BPF programs may have come or gone in between
 		}
 	}
-	t.Logf("%d addresses, %d missed, %d KiB, build ID %s", len(names), missed, s.Bytes()>>10, s.BuildID())
+	t.Logf("%d addresses, %d missed, %d KiB, build ID %s", len(names), missed, s.table.Load().bytes()>>10, s.BuildID())
 	if missed > 20 {
 		t.Errorf("%d of %d addresses are not named", missed, len(names))
 	}
-	if s.Bytes() > 10<<20 {
-		t.Errorf("table takes %d bytes", s.Bytes())
+	if s.table.Load().bytes() > 10<<20 {
+		t.Errorf("table takes %d bytes", s.table.Load().bytes())
 	}
 }
 
@@ -263,7 +263,7 @@ func BenchmarkParse(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
-	b.ReportMetric(float64(s.Bytes()), "table-bytes")
+	b.ReportMetric(float64(s.table.Load().bytes()), "table-bytes")
 	b.ReportMetric(float64(len(s.table.Load().symbols)), "symbols")
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package objfile
+package gopclntab
 
 import (
 	"bytes"
@@ -8,6 +8,8 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+
+	"github.com/fleetprof/fleetprof/internal/objfile"
 )
 
 // Offsets in runtime.moduledata, in bytes. The front part has been the same
@@ -27,55 +29,45 @@ const (
 	maxCandidates = 4
 )
 
-// GoTable is the section of .gopclntab, the table the Go runtime unwinds and names
-// functions with.
-func (f *File) GoTable() (Section, bool) {
-	s, ok := f.Section(".gopclntab")
-	if !ok {
-		s, ok = f.Section(".data.rel.ro.gopclntab")
-	}
-	return s, ok
-}
-
-// GoModule is what is used of runtime.moduledata, as addresses as linked.
-type GoModule struct {
-	// Text is where function addresses count from (runtime.text).
-	Text uint64
-	// InlineTrees is where inline trees count from (go:func.*), or 0. Before Go
+// module is what is used of runtime.moduledata, as addresses as linked.
+type module struct {
+	// text is where function addresses count from (runtime.text).
+	text uint64
+	// inlineTrees is where inline trees count from (go:func.*), or 0. Before Go
 	// 1.20 it means nothing.
-	InlineTrees uint64
+	inlineTrees uint64
 }
 
-// FindGoModule finds the moduledata that begins with the address of .gopclntab:
+// findModule finds the moduledata that begins with the address of .gopclntab:
 // in its own section since Go 1.26, in .noptrdata before. It must agree with
 // the first and last address of the table, which count from the text start.
-// The zero GoModule means that there is none.
-func (f *File) FindGoModule(table, first, last uint64) (GoModule, error) {
-	candidates, err := f.moduleCandidates(table)
+// The zero module means that there is none.
+func findModule(f *objfile.File, table, first, last uint64) (module, error) {
+	candidates, err := moduleCandidates(f, table)
 	if err != nil {
-		return GoModule{}, fmt.Errorf("find moduledata: %w", err)
+		return module{}, fmt.Errorf("find moduledata: %w", err)
 	}
 	for _, addr := range candidates {
-		b, err := f.readModule(addr)
+		b, err := readModule(f, addr)
 		if err != nil {
-			return GoModule{}, fmt.Errorf("read moduledata: %w", err)
+			return module{}, fmt.Errorf("read moduledata: %w", err)
 		}
 		if b == nil {
 			continue
 		}
 		word := func(off int) uint64 { return binary.LittleEndian.Uint64(b[off:]) }
-		m := GoModule{Text: word(moduleText), InlineTrees: word(moduleGofunc)}
-		if word(0) == table && m.Text+first == word(moduleMinPC) && m.Text+last == word(moduleMaxPC) &&
-			f.Executable(m.Text+first) {
+		m := module{text: word(moduleText), inlineTrees: word(moduleGofunc)}
+		if word(0) == table && m.text+first == word(moduleMinPC) && m.text+last == word(moduleMaxPC) &&
+			f.Executable(m.text+first) {
 			return m, nil
 		}
 	}
-	return GoModule{}, nil
+	return module{}, nil
 }
 
 // moduleCandidates lists the places that hold the address of the table, as
 // bytes in the file or as the target of a relocation.
-func (f *File) moduleCandidates(table uint64) ([]uint64, error) {
+func moduleCandidates(f *objfile.File, table uint64) ([]uint64, error) {
 	var found []uint64
 	for _, name := range [...]string{".go.module", ".noptrdata"} {
 		s, ok := f.Section(name)
@@ -127,7 +119,7 @@ func scanPointers(r io.Reader, pointer uint64) (offsets []uint64, err error) {
 
 // readModule reads a moduledata and applies relocations to it. It returns
 // nil if the file has nothing at that address.
-func (f *File) readModule(addr uint64) ([]byte, error) {
+func readModule(f *objfile.File, addr uint64) ([]byte, error) {
 	b := make([]byte, moduleBytes)
 	if f.ReadAddress(b, addr) != nil {
 		return nil, nil

@@ -70,8 +70,9 @@ func (s *sampling) validate(frequency int) error {
 // agentCommand is `fleetprof agent`.
 type agentCommand struct {
 	continuous
-	Store  []string `help:"Where profiles go: http(s)://HOST:7171, a fleetprof server, or dir:PATH. Repeatable." required:"" placeholder:"URL"`
-	Listen string   `help:"Address of /metrics and /healthz; empty for none." default:"127.0.0.1:7172" placeholder:"ADDRESS"`
+	Store    []string `help:"Where profiles go: http(s)://HOST:7171, a fleetprof server, or dir:PATH. Repeatable." required:"" placeholder:"URL"`
+	Listen   string   `help:"Address of /metrics and /healthz; empty for none." default:"127.0.0.1:7172" placeholder:"ADDRESS"`
+	StateDir string   `help:"Directory of what the agent keeps for a restart, such as the last policy; empty is none." default:"/var/lib/fleetprof-agent" placeholder:"DIR"`
 	policyFlags
 }
 
@@ -109,7 +110,9 @@ func (c *agentCommand) Run(ctx context.Context, con *console) error {
 	if err != nil {
 		return err
 	}
-	a, err := newAgent(c.continuous, destinations, source, registry, con)
+	store, endState := openState(c.StateDir, con.log)
+	defer endState()
+	a, err := newAgent(c.continuous, destinations, policies{source, store}, registry, con)
 	if err != nil {
 		return err
 	}
@@ -136,8 +139,15 @@ type agent struct {
 	failed   prometheus.Counter
 }
 
-// newAgent builds the agent. policies gives the policy that it obeys; nil is none.
-func newAgent(c continuous, to []uploader.Destination, policies remote.Source, reg prometheus.Registerer, con *console) (*agent, error) {
+// policies is where the policy comes from that an agent obeys, and where the last good one is
+// kept; nil is nowhere.
+type policies struct {
+	source remote.Source
+	store  remote.Store
+}
+
+// newAgent builds the agent.
+func newAgent(c continuous, to []uploader.Destination, from policies, reg prometheus.Registerer, con *console) (*agent, error) {
 	upload, err := uploader.New(uploader.Options{
 		Destinations: to, QueueBytes: int(c.Queue), FlushTimeout: flushTime, Logger: con.log, Registerer: reg,
 	})
@@ -148,8 +158,8 @@ func newAgent(c continuous, to []uploader.Destination, policies remote.Source, r
 	if err != nil {
 		return nil, err
 	}
-	if policies != nil {
-		p.selection.policy, err = remote.NewFollower(remote.Options{Source: policies, Logger: con.log, Registerer: reg})
+	if from.source != nil {
+		p.selection.policy, err = remote.NewFollower(remote.Options{Source: from.source, Store: from.store, Logger: con.log, Registerer: reg})
 		if err != nil {
 			return nil, errors.Join(err, p.Close())
 		}

@@ -9,9 +9,10 @@ import (
 )
 
 type metrics struct {
-	changes prometheus.Counter
-	errors  *prometheus.CounterVec // by reason
-	pulled  prometheus.Gauge
+	changes     prometheus.Counter
+	errors      *prometheus.CounterVec // by reason
+	storeErrors *prometheus.CounterVec // by reason
+	pulled      prometheus.Gauge
 }
 
 func newMetrics(r prometheus.Registerer, f *Follower) (*metrics, error) {
@@ -21,6 +22,9 @@ func newMetrics(r prometheus.Registerer, f *Follower) (*metrics, error) {
 		}),
 		errors: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "fleetprof_policy_pull_errors_total", Help: "Attempts to get the policy that failed, by reason; the last good one stays in force.",
+		}, []string{"reason"}),
+		storeErrors: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "fleetprof_policy_store_errors_total", Help: "Times that the policy could not be kept for the next run, or that of the last run not be used, by reason.",
 		}, []string{"reason"}),
 		pulled: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "fleetprof_policy_pulled_timestamp_seconds", Help: "When the source last gave a good answer, by this host's clock.",
@@ -34,7 +38,7 @@ func newMetrics(r prometheus.Registerer, f *Follower) (*metrics, error) {
 	}
 	var errs []error
 	for _, c := range []prometheus.Collector{
-		m.changes, m.errors, m.pulled, rules(inForce), rules(expired),
+		m.changes, m.errors, m.storeErrors, m.pulled, rules(inForce), rules(expired),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "fleetprof_policy_version", Help: "Version of the policy in force; 0 is none.",
 		}, func() float64 { return float64(f.state.Load().policy.Version) }),

@@ -88,8 +88,8 @@ func (c *agentCommand) Validate() error {
 			return err
 		}
 	}
-	if _, err := c.source(c.Store); err != nil {
-		return badFlag("policy-from", "is wrong: %w", err)
+	if err := c.check(c.Store); err != nil {
+		return err
 	}
 	return c.continuous.Validate()
 }
@@ -106,13 +106,13 @@ func (c *agentCommand) Run(ctx context.Context, con *console) error {
 	}
 	splitBudget(int64(c.Memory)).hold()
 	registry := newRegistry()
-	source, err := c.source(c.Store)
+	store, endState := openState(c.StateDir, con.log)
+	defer endState()
+	from, err := c.source(c.Store, store)
 	if err != nil {
 		return err
 	}
-	store, endState := openState(c.StateDir, con.log)
-	defer endState()
-	a, err := newAgent(c.continuous, destinations, policies{source, store}, registry, con)
+	a, err := newAgent(c.continuous, destinations, from, registry, con)
 	if err != nil {
 		return err
 	}
@@ -131,7 +131,7 @@ func (c *agentCommand) Run(ctx context.Context, con *console) error {
 // agent is the pipeline with a clock before and an uploader behind it.
 type agent struct {
 	*pipeline
-	governor *governor.Governor // nil without a budget
+	governor *governor.Governor
 	upload   *uploader.Uploader
 	reload   *reloader
 	every    time.Duration
@@ -169,11 +169,23 @@ func newAgent(c continuous, to []uploader.Destination, from policies, reg promet
 		Help: "Windows that could not be encoded; their samples are lost.",
 	})
 	reg.MustRegister(failed)
-	reload := newReloader(con.invocation, p.use, reg, con.log)
-	return &agent{
+	a := &agent{
 		pipeline: p, governor: newGovernor(c.CPUBudget, p.selection, reg, con.log),
-		upload: upload, reload: reload, every: c.Window, log: con.log, failed: failed,
-	}, nil
+		upload: upload, every: c.Window, log: con.log, failed: failed,
+	}
+	a.reload = newReloader(con.invocation, a.use, reg, con.log)
+	return a, nil
+}
+
+// reloadable lists the flags that change while an agent runs.
+func reloadable() []string { return []string{"frequency", "cpu-budget"} }
+
+// use puts what can change while the agent runs in force.
+func (a *agent) use(next *invocation) {
+	c := next.continuous()
+	a.selection.setFrequency(c.Frequency)
+	a.governor.SetBudget(c.CPUBudget / 100)
+	a.pipeline.use(next.file)
 }
 
 // After the end everything must be over within two seconds: the sampler takes
@@ -211,9 +223,6 @@ func (a *agent) Run(ctx context.Context) error {
 
 // govern keeps the agent within its budget, beside the sampling, until end is called.
 func (a *agent) govern(ctx context.Context) (end func() error) {
-	if a.governor == nil {
-		return func() error { return nil }
-	}
 	ctx, cancel := context.WithCancel(ctx)
 	ended := make(chan error, 1)
 	go func() { ended <- a.governor.Run(ctx) }()

@@ -178,3 +178,20 @@ func TestPolicyOfOneProcess(t *testing.T) {
 		}
 	}
 }
+
+// Without a server, a file holds the policy, and is read again when it has changed.
+func TestPolicyOfFile(t *testing.T) {
+	needRoot(t)
+	path := t.TempDir() + "/policy.yaml"
+	replaceFile(t, path, "version: 3\nrules: [{selector: '{host_name=~\".+\"}', rate: 1/2}]")
+	agent := startPolicyAgent(t, "--store=dir:"+t.TempDir(), "--policy="+path)
+	agent.await("the policy of the file", func(s policyStatus) bool {
+		return s.Source == "file: "+path && s.Version == 3 && len(s.Rules) == 1 && s.Rules[0].Processes > 0
+	})
+	replaceFile(t, path, "version: 4\nrules: [{selector: '{}', rate: 1/2}, {}]")
+	agent.await("what is wrong with the file", func(s policyStatus) bool {
+		return s.Version == 3 && strings.Contains(s.Error, "line 2, column 38: rule 2: selector is missing")
+	})
+	replaceFile(t, path, "version: 5\nrules: []")
+	agent.await("the mended file", func(s policyStatus) bool { return s.Version == 5 && s.Error == "" })
+}

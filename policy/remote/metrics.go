@@ -6,6 +6,8 @@ import (
 	"errors"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/fleetprof/fleetprof/policy"
 )
 
 type metrics struct {
@@ -61,8 +63,9 @@ func (f *Follower) count(state string) int {
 // reason is the name of an error in the metrics.
 func reason(err error) string {
 	var refusal *Refusal
+	var faults policy.Faults
 	switch {
-	case errors.Is(err, errInvalid):
+	case errors.Is(err, errInvalid), errors.As(err, &faults):
 		return "invalid"
 	case errors.As(err, &refusal):
 		return "refused"

@@ -29,6 +29,7 @@ type selection struct {
 	workloads *workloads
 	relabel   *relabel.Relabeler
 	policy    *remote.Follower // nil if none is obeyed; set before Run
+	requests  *requests        // nil if nobody asks for them; set before Run
 	host      string
 	base      atomic.Int64 // frequency
 	log       *slog.Logger
@@ -87,6 +88,9 @@ func (s *selection) Run(ctx context.Context) {
 			s.log.Error("what is sampled stays as it is", "error", err)
 		}
 		s.mu.Unlock()
+		if s.requests != nil {
+			s.Between(s.requests.engine.Reconsider)
+		}
 		select {
 		case <-ctx.Done():
 			return
@@ -112,6 +116,15 @@ func (s *selection) plan(limit int) (plan profiler.Plan, weights map[int]uint32,
 		weights[f] = plan.Weights[i]
 	}
 	return plan, weights, rules
+}
+
+// hasRules tells whether any process may be told from others.
+func (s *selection) hasRules() bool {
+	rules := 0
+	if s.policy != nil {
+		rules, _ = s.policy.Rules()
+	}
+	return rules > 0 || s.relabel.HasRules()
 }
 
 // Wanted is the frequency of ticks without a limit.

@@ -131,6 +131,12 @@ func (p Policy) Live(now time.Time) Policy {
 	return live
 }
 
+// Unboosted is the policy without its frequency rules.
+func (p Policy) Unboosted() Policy {
+	p.Rules = slices.DeleteFunc(slices.Clone(p.Rules), func(r Rule) bool { return r.Frequency > 0 })
+	return p
+}
+
 // Boosted is the live policy with a frequency rule put before the others, in
 // place of earlier ones for the same selector. It goes behind the off rules that
 // the list begins with: what is off on purpose stays off.

@@ -229,7 +229,7 @@ func (p *Profiler) WatchSocket(socket uint64, everything bool) {
 func (p *Profiler) Process(pid uint32) sample.Process {
 	known := sample.Process{PID: pid}
 	if proc := p.processes.byPID[pid]; proc != nil {
-		known.Executable, known.Execution = proc.executable, proc.execution
+		known.Executable, known.Path, known.Execution = proc.executable, proc.path, proc.execution
 	}
 	return known
 }

@@ -121,18 +121,10 @@ func (r *Resolver) Place(cgroupID uint64, pid uint32) Place {
 	return e.place
 }
 
-// PlaceOfProcess tells where a process runs now.
-func (r *Resolver) PlaceOfProcess(pid uint32) (Place, error) {
-	cgroups, err := r.fs.Cgroups(pid)
-	if err != nil {
-		return Place{}, err
-	}
-	for _, c := range cgroups {
-		if r.hierarchy.has(c) {
-			return PlaceFromPath(c.Path), nil
-		}
-	}
-	return Place{}, nil
+// CgroupOfProcess gives the kernfs id of the cgroup that a process is in now.
+func (r *Resolver) CgroupOfProcess(pid uint32) (uint64, error) {
+	_, id, err := currentCgroup(r.fs, r.hierarchy, pid)
+	return id, err
 }
 
 // resolve asks the kernel. The way by the id is tried first as it depends on no

@@ -53,25 +53,34 @@ func pathOf(f procfs.FS, h Hierarchy, id uint64) (string, error) {
 // that is the cgroup with the given id. The process may have moved since the
 // sample was taken, or its PID may be another's by now.
 func pathOfProcess(f procfs.FS, h Hierarchy, id uint64, pid uint32) (string, error) {
-	cgroups, err := f.Cgroups(pid)
+	path, now, err := currentCgroup(f, h, pid)
+	if err == nil && now != id {
+		err = fmt.Errorf("look for cgroup %d at process %d: %w", id, pid, errMoved)
+	}
 	if err != nil {
 		return "", err
+	}
+	return path, nil
+}
+
+// currentCgroup gives path and id of the cgroup that a living process is in.
+func currentCgroup(f procfs.FS, h Hierarchy, pid uint32) (path string, id uint64, err error) {
+	cgroups, err := f.Cgroups(pid)
+	if err != nil {
+		return "", 0, err
 	}
 	for _, c := range cgroups {
 		if !h.has(c) {
 			continue
 		}
 		if strings.HasPrefix(c.Path, "/..") {
-			return "", fmt.Errorf("locate cgroup %s of process %d: %w", c.Path, pid, errHidden)
+			return "", 0, fmt.Errorf("locate cgroup %s of process %d: %w", c.Path, pid, errHidden)
 		}
 		var st unix.Stat_t
 		if err := unix.Stat(h.MountPoint+c.Path, &st); err != nil {
-			return "", fmt.Errorf("stat cgroup %s in %s: %w", c.Path, h, err)
+			return "", 0, fmt.Errorf("stat cgroup %s in %s: %w", c.Path, h, err)
 		}
-		if st.Ino != id {
-			return "", fmt.Errorf("look for cgroup %d at process %d: %w", id, pid, errMoved)
-		}
-		return c.Path, nil
+		return c.Path, st.Ino, nil
 	}
-	return "", fmt.Errorf("look for process %d in %s: %w", pid, h, errMoved)
+	return "", 0, fmt.Errorf("look for process %d in %s: %w", pid, h, errMoved)
 }

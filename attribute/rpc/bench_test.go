@@ -31,7 +31,7 @@ func exchanges(path func(i int) string) (all []sample.Activity) {
 
 func benchEngine(tb testing.TB) *Engine {
 	e, err := New(Options{
-		Service: func(uint32) string { return "s" }, Watch: func(uint64, bool) {}, Registerer: prometheus.NewRegistry(),
+		Identify: known("s"), Watch: func(uint64, bool) {}, Registerer: prometheus.NewRegistry(),
 	})
 	if err != nil {
 		tb.Fatal(err)

@@ -50,11 +50,12 @@ const (
 	maxGlue = 512
 )
 
-// Options are what an Engine needs. Service, Watch and Registerer must be set.
+// Options are what an Engine needs. Identify, Watch and Registerer must be set.
 type Options struct {
-	// Service names the service of a process, for metrics. It is called once for
-	// a process, when its first request is seen.
-	Service func(pid uint32) string
+	// Identify says what the requests of a process count as. It is called when its first
+	// one is seen, and with later ones until its answer is final. settled says that this
+	// one will be taken for that.
+	Identify func(pid uint32, settled bool) Identity
 	// Watch asks the kernel side to report every read and write of a socket with
 	// more of their bytes, or only what looks like a head again. It may take effect
 	// late or never.
@@ -109,8 +110,8 @@ type Engine struct {
 
 // New returns an Engine that knows of no request.
 func New(o Options) (*Engine, error) {
-	if o.Service == nil || o.Watch == nil || o.Registerer == nil {
-		return nil, errors.New("rpc: Options lack Service, Watch or Registerer")
+	if o.Identify == nil || o.Watch == nil || o.Registerer == nil {
+		return nil, errors.New("rpc: Options lack Identify, Watch or Registerer")
 	}
 	if o.RoutesPerService == 0 {
 		o.RoutesPerService = 500

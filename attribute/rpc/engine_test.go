@@ -158,7 +158,7 @@ func TestSamplesCountByWeight(t *testing.T) {
 func TestMetrics(t *testing.T) {
 	registry := prometheus.NewRegistry()
 	e, err := New(Options{
-		Service: func(uint32) string { return "shop" }, Watch: func(uint64, bool) {}, Registerer: registry,
+		Identify: known("shop"), Watch: func(uint64, bool) {}, Registerer: registry,
 	})
 	if err != nil {
 		t.Fatal(err)

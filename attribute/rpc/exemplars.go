@@ -15,6 +15,7 @@ import (
 // so they refer to its trace instead.
 type trace struct {
 	traceparent
+	proc *process
 	// cpu is that of the samples bound to the request so far; bindable says that there
 	// may be any.
 	cpu      time.Duration
@@ -77,11 +78,14 @@ func (x *exemplars) add(h *handler, t *trace) {
 }
 
 // take gives what is kept, and begins anew. zero is the time at which
-// CLOCK_MONOTONIC was 0.
-func (x *exemplars) take(zero time.Time) (all []sample.Exemplar) {
+// CLOCK_MONOTONIC was 0. It is labelled, or withheld, by what is known of its process
+// now.
+func (x *exemplars) take(zero time.Time, identified func(*process) *process) (all []sample.Exemplar) {
 	for h, r := range x.of {
 		for _, t := range r.kept {
-			all = append(all, t.exemplar(h, zero))
+			if s := identified(t.proc).service; !s.withheld {
+				all = append(all, t.exemplar(s, h, zero))
+			}
 		}
 	}
 	clear(x.of)
@@ -89,11 +93,11 @@ func (x *exemplars) take(zero time.Time) (all []sample.Exemplar) {
 	return all
 }
 
-func (t *trace) exemplar(h *handler, zero time.Time) sample.Exemplar {
+func (t *trace) exemplar(s *service, h *handler, zero time.Time) sample.Exemplar {
 	e := sample.Exemplar{
 		TraceID: t.trace, SpanID: t.span, Sampled: t.sampled,
 		Start: zero.Add(time.Duration(t.start)), Duration: t.duration,
-		Labels: map[string]string{sample.LabelService: h.service},
+		Labels: map[string]string{sample.LabelService: s.name},
 	}
 	if t.bindable {
 		cpu := t.cpu
@@ -114,7 +118,7 @@ func (e *Engine) Exemplars(zero time.Time) []sample.Exemplar {
 	if e.exemplars == nil {
 		return nil
 	}
-	return e.exemplars.take(zero)
+	return e.exemplars.take(zero, e.identified)
 }
 
 // carries takes the traceparent of a request; nil for none. whole says that there is
@@ -133,7 +137,7 @@ func (e *Engine) carries(r *request, value []byte, whole bool) {
 		return
 	}
 	e.metrics.tracesValid.Inc()
-	r.trace = &trace{traceparent: p, bindable: r.reader != nil}
+	r.trace = &trace{traceparent: p, proc: r.proc, bindable: r.reader != nil}
 }
 
 // carriesField does so for the field of an http2.Event.
@@ -148,7 +152,7 @@ func (e *Engine) carriesField(r *request, value string) {
 // exemplify takes that a request with a traceparent is answered. Where requests may have
 // been missed, the answer is perhaps that of another one.
 func (e *Engine) exemplify(r *request, h *handler, status int) {
-	if t := r.trace; t != nil && !r.sock.hidden {
+	if t := r.trace; t != nil && !r.sock.hidden && !r.proc.service.withheld {
 		t.start, t.duration, t.status = r.time, time.Duration(e.now-r.time), status
 		e.exemplars.add(h, t)
 	}

@@ -286,7 +286,7 @@ func TestReservoir(t *testing.T) {
 		for _, one := range x.of[h].kept {
 			counts[one.status-1]++
 		}
-		x.take(time.Time{})
+		x.take(time.Time{}, ofSomebody)
 	}
 	const expected = float64(windows) * kept / requests
 	var squares float64
@@ -307,7 +307,7 @@ func TestReservoirsTogether(t *testing.T) {
 	const windows, requests = 1000, 8
 	leftOut := prometheus.NewCounter(prometheus.CounterOpts{})
 	x := newExemplars(4, rand.New(rand.NewPCG(5, 6)), leftOut)
-	cut, late := &handler{service: "cut"}, &handler{service: "late"}
+	cut, late := new(handler), new(handler)
 	var counts [requests]float64
 	for range windows {
 		for range sample.MaxExemplars - 1 {
@@ -318,7 +318,7 @@ func TestReservoirsTogether(t *testing.T) {
 		}
 		x.add(late, new(trace))
 		counts[x.of[cut].kept[0].status-1]++
-		if n := len(x.take(time.Time{})); n != sample.MaxExemplars {
+		if n := len(x.take(time.Time{}, ofSomebody)); n != sample.MaxExemplars {
 			t.Fatalf("%d exemplars, want %d", n, sample.MaxExemplars)
 		}
 	}

@@ -32,7 +32,7 @@ var pieces = []string{
 func play(t testing.TB, script []byte) {
 	now := uint64(time.Hour)
 	e, err := New(Options{
-		Service: func(uint32) string { return "s" }, Watch: func(uint64, bool) {},
+		Identify: known("s"), Watch: func(uint64, bool) {},
 		Registerer: prometheus.NewRegistry(), RoutesPerService: 5, Exemplars: 1,
 	})
 	if err != nil {

@@ -18,8 +18,9 @@ const (
 	otherMethod = "_OTHER"
 
 	// maxServices bounds the services with metrics of their own: a host runs
-	// tens of different programs that serve requests.
-	maxServices = 255
+	// tens of different programs that serve requests. With `other` and the one that is
+	// withheld, their numbers fit into a byte.
+	maxServices = 254
 	// maxHandlers bounds the handlers of all services: with its metrics, one takes
 	// 5 KiB. Those beyond count for a service `other`.
 	maxHandlers = 4096
@@ -30,7 +31,6 @@ const (
 
 // handler is one thing a service does on request, with its metrics.
 type handler struct {
-	service  string
 	labels   sample.Handler
 	requests prometheus.Counter
 	errors   prometheus.Counter
@@ -48,6 +48,7 @@ type handler struct {
 type service struct {
 	name     string
 	number   uint64
+	withheld bool // nothing is told of it
 	handlers map[string]*handler
 	// distinct is how many of them count against the bound.
 	distinct int
@@ -58,7 +59,8 @@ type handlers struct {
 	perService int
 	metrics    *requestMetrics
 	services   map[string]*service
-	distinct   int // handlers of all of them
+	withheld   *service // all of those of which nothing is told
+	distinct   int      // handlers of all of them
 	cache      map[uint64]*handler
 	seed       maphash.Seed
 	hash       maphash.Hash
@@ -70,6 +72,7 @@ func newHandlers(perService int, m *requestMetrics) *handlers {
 		perService: perService, metrics: m,
 		services: make(map[string]*service), cache: make(map[uint64]*handler), seed: maphash.MakeSeed(),
 	}
+	h.withheld = &service{number: maxServices + 1, withheld: true, handlers: make(map[string]*handler)}
 	h.hash.SetSeed(h.seed)
 	return h
 }
@@ -172,7 +175,7 @@ func (h *handlers) find(s *service, key []byte, name int) *handler {
 	if found := s.handlers[string(key)]; found != nil {
 		return found
 	}
-	if h.distinct >= maxHandlers {
+	if h.distinct >= maxHandlers && !s.withheld {
 		s = h.service(other)
 	}
 	if s.distinct >= h.perService || h.distinct >= maxHandlers {
@@ -195,7 +198,7 @@ func (h *handlers) find(s *service, key []byte, name int) *handler {
 	case byRPC:
 		labels = sample.Handler{RPCMethod: text, RPCSystem: method}
 	}
-	made := h.metrics.handler(s.name, labels)
+	made := h.metrics.handler(s, labels)
 	s.handlers[string(key)] = made
 	return made
 }

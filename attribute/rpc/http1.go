@@ -232,7 +232,7 @@ func (e *Engine) request(s *socket, x *executor, a *sample.Activity, h *head) {
 
 func (e *Engine) processOf(x *executor, pid uint32) *process {
 	if x != nil {
-		return x.proc
+		return e.identified(x.proc)
 	}
 	return e.process(pid)
 }

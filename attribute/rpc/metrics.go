@@ -12,6 +12,9 @@ import (
 type requestMetrics struct {
 	requests, errors, cpu *prometheus.CounterVec
 	duration              *prometheus.HistogramVec
+	// withheld counts the requests of which nothing else is told; the others go nowhere.
+	withheld, nowhere prometheus.Counter
+	untimed           prometheus.Observer
 }
 
 func newRequestMetrics(r prometheus.Registerer) *requestMetrics {
@@ -32,13 +35,21 @@ func newRequestMetrics(r prometheus.Registerer) *requestMetrics {
 			// Six buckets: a host may have thousands of handlers.
 			Buckets: []float64{.001, .005, .025, .1, .5, 2.5},
 		}, labels),
+		withheld: promauto.With(r).NewCounter(prometheus.CounterOpts{
+			Name: "fleetprof_rpc_withheld_requests_total",
+			Help: "Requests of processes that rules exclude, or about which they are not decided yet. They are in no other metric of requests.",
+		}),
+		nowhere: prometheus.NewCounter(prometheus.CounterOpts{}),
+		untimed: prometheus.NewHistogram(prometheus.HistogramOpts{Buckets: []float64{1}}),
 	}
 }
 
-func (m *requestMetrics) handler(service string, l sample.Handler) *handler {
-	values := []string{service, l.HTTPMethod, l.HTTPRoute, l.URLTemplate, l.RPCMethod, l.RPCSystem}
+func (m *requestMetrics) handler(s *service, l sample.Handler) *handler {
+	if s.withheld {
+		return &handler{labels: l, requests: m.withheld, errors: m.nowhere, cpu: m.nowhere, duration: m.untimed}
+	}
+	values := []string{s.name, l.HTTPMethod, l.HTTPRoute, l.URLTemplate, l.RPCMethod, l.RPCSystem}
 	return &handler{
-		service:  service,
 		labels:   l,
 		requests: m.requests.WithLabelValues(values...),
 		errors:   m.errors.WithLabelValues(values...),

@@ -91,7 +91,7 @@ func TestTemplateWithTwoRoutes(t *testing.T) {
 // request; nor do other processes of the service follow, whose memory is not read.
 func TestRoutesOfOthers(t *testing.T) {
 	s := newStory(t)
-	s.engine.options.Service = func(uint32) string { return "one" }
+	s.engine.options.Identify = known("one")
 	s.tell("1:G1 read 5 GET /a/1")
 	for range routeProofs {
 		s.told(1, 1, "/b/1", "/b/{id}", "exact GET /b/{id} by goroutine")

@@ -54,7 +54,7 @@ func (e *events) Pop() any {
 
 func newHost(t *testing.T) *host {
 	e, err := New(Options{
-		Service: func(uint32) string { return "s" }, Watch: func(uint64, bool) {}, Registerer: prometheus.NewRegistry(),
+		Identify: known("s"), Watch: func(uint64, bool) {}, Registerer: prometheus.NewRegistry(),
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -179,9 +179,13 @@ type executor struct {
 }
 
 type process struct {
-	pid       uint32
-	service   *service
-	executors map[*executor]struct{}
+	pid     uint32
+	service *service
+	// final says that the service will not be another one; since and asked are when it was
+	// first and last asked for.
+	final        bool
+	since, asked uint64
+	executors    map[*executor]struct{}
 	// same and handoff are when a request was last answered by who read it, and
 	// by somebody else; 0 for never.
 	same, handoff uint64
@@ -300,13 +304,10 @@ func (e *Engine) process(pid uint32) *process {
 		if len(e.processes) >= maxProcesses {
 			maps.DeleteFunc(e.processes, func(_ uint32, p *process) bool { return len(p.executors) == 0 })
 		}
-		p = &process{
-			pid: pid, service: e.handlers.service(e.options.Service(pid)),
-			executors: make(map[*executor]struct{}),
-		}
+		p = &process{pid: pid, since: e.now, executors: make(map[*executor]struct{})}
 		e.processes[pid] = p
 	}
-	return p
+	return e.identified(p)
 }
 
 // admit opens a request.

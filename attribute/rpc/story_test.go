@@ -52,7 +52,7 @@ var oneTick = sample.Weight{Ticks: 1, Period: 10e6}
 func newStory(t *testing.T) *story {
 	s := &story{t: t, watched: make(map[uint64]bool)}
 	engine, err := New(Options{
-		Service:    func(pid uint32) string { return fmt.Sprintf("service-%d", pid) },
+		Identify:   func(pid uint32, _ bool) Identity { return known(fmt.Sprintf("service-%d", pid))(pid, true) },
 		Watch:      func(socket uint64, everything bool) { s.watched[socket] = everything },
 		Registerer: prometheus.NewRegistry(),
 	})

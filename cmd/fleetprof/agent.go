@@ -70,8 +70,9 @@ func (s *sampling) validate(frequency int) error {
 // agentCommand is `fleetprof agent`.
 type agentCommand struct {
 	continuous
-	Store  []string `help:"Where profiles go: http(s)://HOST:7171, a fleetprof server, or dir:PATH. Repeatable." required:"" placeholder:"URL"`
-	Listen string   `help:"Address of /metrics and /healthz; empty for none." default:"127.0.0.1:7172" placeholder:"ADDRESS"`
+	Store    []string `help:"Where profiles go: http(s)://HOST:7171, a fleetprof server, or dir:PATH. Repeatable." required:"" placeholder:"URL"`
+	Listen   string   `help:"Address of /metrics and /healthz; empty for none." default:"127.0.0.1:7172" placeholder:"ADDRESS"`
+	StateDir string   `help:"Directory of what the agent keeps for a restart, such as the last policy; empty is none." default:"/var/lib/fleetprof-agent" placeholder:"DIR"`
 	policyFlags
 }
 
@@ -87,8 +88,8 @@ func (c *agentCommand) Validate() error {
 			return err
 		}
 	}
-	if _, err := c.source(c.Store); err != nil {
-		return badFlag("policy-from", "is wrong: %w", err)
+	if err := c.check(c.Store); err != nil {
+		return err
 	}
 	return c.continuous.Validate()
 }
@@ -105,11 +106,13 @@ func (c *agentCommand) Run(ctx context.Context, con *console) error {
 	}
 	splitBudget(int64(c.Memory)).hold()
 	registry := newRegistry()
-	source, err := c.source(c.Store)
+	store, endState := openState(c.StateDir, con.log)
+	defer endState()
+	from, err := c.source(c.Store, store)
 	if err != nil {
 		return err
 	}
-	a, err := newAgent(c.continuous, destinations, source, registry, con)
+	a, err := newAgent(c.continuous, destinations, from, registry, con)
 	if err != nil {
 		return err
 	}
@@ -128,7 +131,7 @@ func (c *agentCommand) Run(ctx context.Context, con *console) error {
 // agent is the pipeline with a clock before and an uploader behind it.
 type agent struct {
 	*pipeline
-	governor *governor.Governor // nil without a budget
+	governor *governor.Governor
 	upload   *uploader.Uploader
 	reload   *reloader
 	every    time.Duration
@@ -136,8 +139,15 @@ type agent struct {
 	failed   prometheus.Counter
 }
 
-// newAgent builds the agent. policies gives the policy that it obeys; nil is none.
-func newAgent(c continuous, to []uploader.Destination, policies remote.Source, reg prometheus.Registerer, con *console) (*agent, error) {
+// policies is where the policy comes from that an agent obeys, and where the last good one is
+// kept; nil is nowhere.
+type policies struct {
+	source remote.Source
+	store  remote.Store
+}
+
+// newAgent builds the agent.
+func newAgent(c continuous, to []uploader.Destination, from policies, reg prometheus.Registerer, con *console) (*agent, error) {
 	upload, err := uploader.New(uploader.Options{
 		Destinations: to, QueueBytes: int(c.Queue), FlushTimeout: flushTime, Logger: con.log, Registerer: reg,
 	})
@@ -148,8 +158,8 @@ func newAgent(c continuous, to []uploader.Destination, policies remote.Source, r
 	if err != nil {
 		return nil, err
 	}
-	if policies != nil {
-		p.selection.policy, err = remote.NewFollower(remote.Options{Source: policies, Logger: con.log, Registerer: reg})
+	if from.source != nil {
+		p.selection.policy, err = remote.NewFollower(remote.Options{Source: from.source, Store: from.store, Logger: con.log, Registerer: reg})
 		if err != nil {
 			return nil, errors.Join(err, p.Close())
 		}
@@ -159,11 +169,23 @@ func newAgent(c continuous, to []uploader.Destination, policies remote.Source, r
 		Help: "Windows that could not be encoded; their samples are lost.",
 	})
 	reg.MustRegister(failed)
-	reload := newReloader(con.invocation, p.use, reg, con.log)
-	return &agent{
+	a := &agent{
 		pipeline: p, governor: newGovernor(c.CPUBudget, p.selection, reg, con.log),
-		upload: upload, reload: reload, every: c.Window, log: con.log, failed: failed,
-	}, nil
+		upload: upload, every: c.Window, log: con.log, failed: failed,
+	}
+	a.reload = newReloader(con.invocation, a.use, reg, con.log)
+	return a, nil
+}
+
+// reloadable lists the flags that change while an agent runs.
+func reloadable() []string { return []string{"frequency", "cpu-budget"} }
+
+// use puts what can change while the agent runs in force.
+func (a *agent) use(next *invocation) {
+	c := next.continuous()
+	a.selection.setFrequency(c.Frequency)
+	a.governor.SetBudget(c.CPUBudget / 100)
+	a.pipeline.use(next.file)
 }
 
 // After the end everything must be over within two seconds: the sampler takes
@@ -201,9 +223,6 @@ func (a *agent) Run(ctx context.Context) error {
 
 // govern keeps the agent within its budget, beside the sampling, until end is called.
 func (a *agent) govern(ctx context.Context) (end func() error) {
-	if a.governor == nil {
-		return func() error { return nil }
-	}
 	ctx, cancel := context.WithCancel(ctx)
 	ended := make(chan error, 1)
 	go func() { ended <- a.governor.Run(ctx) }()

@@ -81,7 +81,7 @@ func newPipeline(s sampling, frequency, exemplars int, keep func(uint32, sample.
 		Registerer:      reg,
 	}
 	if s.Requests {
-		if p.requests, err = newRequests(exemplars, p.workloads.service, reg, log); err != nil {
+		if p.requests, err = newRequests(exemplars, p.identify, reg, log); err != nil {
 			return nil, err
 		}
 		options.Requests, options.ActivityRingBytes = p.requests, memory.activities
@@ -95,6 +95,7 @@ func newPipeline(s sampling, frequency, exemplars int, keep func(uint32, sample.
 		p.requests.profiler = p.profiler
 	}
 	p.selection = newSelection(p.profiler, p.workloads, p.relabel, host, frequency, log)
+	p.selection.requests = p.requests
 	p.symbolizer, err = symbolize.New(symbolize.Options{
 		Files:      p.profiler.Files(),
 		Kernel:     kernelSymbols(reg, log),

@@ -320,6 +320,7 @@ func TestMain(m *testing.M) {
 		os.Exit(1)
 	}
 	os.Setenv("FLEETPROF_CPU_BUDGET", "0") // for its own test alone
+	os.Setenv("FLEETPROF_STATE_DIR", "")   // many agents run at a time, and leave nothing behind
 	code := m.Run()
 	os.RemoveAll(dir)
 	os.Exit(code)

@@ -47,6 +47,12 @@ func (a *budgeted) profiles() (all []*profile.Profile) {
 	if err := a.cmd.Wait(); err != nil {
 		a.t.Error(err)
 	}
+	return a.written()
+}
+
+// written reads what the agent has made so far.
+func (a *budgeted) written() (all []*profile.Profile) {
+	a.t.Helper()
 	paths, err := filepath.Glob(a.directory + "/*.pb.gz") // in the order of time
 	if err != nil {
 		a.t.Fatal(err)
@@ -109,10 +115,16 @@ func TestGovernorHoldsTheBudget(t *testing.T) {
 	if len(all) < 2 || all[0].Period != int64(time.Second)/hertz || all[len(all)-1].Period <= all[0].Period {
 		t.Errorf("%d windows, the first with period %d, the last with %d", len(all), all[0].Period, all[len(all)-1].Period)
 	}
+	compareCPU(t, all, load.pid, used)
+}
+
+// compareCPU compares the CPU time of a process in profiles with what it used.
+func compareCPU(t *testing.T, all []*profile.Profile, pid int, used float64) {
+	t.Helper()
 	var sampled, variance float64
 	for _, p := range all {
 		for _, s := range p.Sample {
-			if slices.Equal(s.Label["process_pid"], []string{strconv.Itoa(load.pid)}) {
+			if slices.Equal(s.Label["process_pid"], []string{strconv.Itoa(pid)}) {
 				sampled += seconds64(s)
 				variance += seconds64(s) * float64(p.Period) / 1e9
 			}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"reflect"
 
 	"github.com/alecthomas/kong"
 
@@ -46,6 +47,14 @@ func readCommandLine(args []string, stdout, stderr io.Writer, exit func(status i
 		return nil, err
 	}
 	return i, nil
+}
+
+// continuous is the flags of run or agent, whichever it is.
+func (i *invocation) continuous() continuous {
+	if i.context.Selected().Target.Type() == reflect.TypeFor[runCommand]() {
+		return i.cli.Run.continuous
+	}
+	return i.cli.Agent.continuous
 }
 
 // configFlag is the path of the configuration file.

@@ -170,7 +170,12 @@ func readPolicyFile(name string) (p policy.Policy, err error) {
 	if err != nil {
 		return p, fmt.Errorf("read policy: %w", err)
 	}
-	if p, err = policy.ParseYAML(text); err != nil {
+	return parsePolicyFile(name, text)
+}
+
+func parsePolicyFile(name string, text []byte) (policy.Policy, error) {
+	p, err := policy.ParseYAML(text)
+	if err != nil {
 		return p, fmt.Errorf("read policy %s:\n%w", name, err)
 	}
 	return p, nil

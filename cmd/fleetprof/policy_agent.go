@@ -13,11 +13,34 @@ import (
 
 // policyFlags are the flags of an agent that is told what to collect.
 type policyFlags struct {
+	Policy     string `help:"File with the policy that this agent obeys, instead of that of a server." placeholder:"FILE"`
 	PolicyFrom string `help:"Server whose policy this agent obeys, or none. Default: the first http(s) store." placeholder:"URL"`
 }
 
-// source is where the policy comes from; nil is nowhere.
-func (f policyFlags) source(stores []string) (remote.Source, error) {
+// check refuses what can be no source.
+func (f policyFlags) check(stores []string) error {
+	if f.Policy != "" && f.PolicyFrom != "" {
+		return badFlag("policy", "cannot be given together with --policy-from: an agent obeys one policy")
+	}
+	if _, err := f.server(stores); err != nil {
+		return badFlag("policy-from", "is wrong: %w", err)
+	}
+	return nil
+}
+
+// source is where the policy comes from, and where it is kept for a restart; nil is nowhere.
+func (f policyFlags) source(stores []string, store remote.Store) (from policies, err error) {
+	if f.Policy == "" {
+		from.store = store
+		from.source, err = f.server(stores)
+		return from, err
+	}
+	from.source, err = openPolicyFile(f.Policy) // which need not be kept
+	return from, err
+}
+
+// server is the one whose policy is obeyed; nil is none.
+func (f policyFlags) server(stores []string) (remote.Source, error) {
 	address := f.PolicyFrom
 	if address == "none" {
 		return nil, nil

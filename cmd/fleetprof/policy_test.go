@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os/exec"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -15,8 +16,9 @@ import (
 
 // policyAgent is a `fleetprof agent` of a test.
 type policyAgent struct {
-	t   *testing.T
-	url string
+	t    *testing.T
+	url  string
+	stop func()
 }
 
 func startPolicyAgent(t *testing.T, args ...string) *policyAgent {
@@ -28,7 +30,7 @@ func startPolicyAgent(t *testing.T, args ...string) *policyAgent {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
+	stop := sync.OnceFunc(func() {
 		_ = cmd.Process.Signal(syscall.SIGTERM) // it may have ended
 		if err := cmd.Wait(); err != nil {
 			t.Errorf("agent: %v", err)
@@ -37,13 +39,15 @@ func startPolicyAgent(t *testing.T, args ...string) *policyAgent {
 			t.Log(log)
 		}
 	})
-	return &policyAgent{t, "http://" + address}
+	t.Cleanup(stop)
+	return &policyAgent{t, "http://" + address, stop}
 }
 
 // policyStatus is what an agent tells of its policy.
 type policyStatus struct {
 	Source, Error string
 	Version       int
+	Restored      bool
 	Rules         []struct {
 		Number, Processes int
 		State             string
@@ -93,7 +97,8 @@ func control(t *testing.T, server, input string, args ...string) {
 
 // Server and agent are processes of their own. The agent takes what is set and
 // boosted, counts the processes of each rule, lets the boost end though the server
-// is gone, and finds the policy again when the server is back.
+// is gone, has the same in force if it is started again without the server, and finds the
+// policy again when the server is back.
 func TestPolicyReachesTheAgent(t *testing.T) {
 	needRoot(t)
 	burner := burners(t)[0]
@@ -103,7 +108,8 @@ func TestPolicyReachesTheAgent(t *testing.T) {
 	defer burner.stop(t)
 	data := t.TempDir() + "/data"
 	server := start(t, "server", "--data="+data)
-	agent := startPolicyAgent(t, "--store="+server.url)
+	keeping := []string{"--store=" + server.url, "--state-dir=" + t.TempDir() + "/state"}
+	agent := startPolicyAgent(t, keeping...)
 	agent.await("an answer of the server", func(s policyStatus) bool { return s.Source == server.url && s.Error == "" })
 
 	control(t, server.url, "rules: [{selector: '{process_executable_name=\"burnc\"}', rate: 1/2}, {selector: '{host_name=~\".+\"}', rate: 1/1}]", "set", "-")
@@ -125,6 +131,11 @@ func TestPolicyReachesTheAgent(t *testing.T) {
 		t.Errorf("the agent's answer to a change is %v, %v", resp, err)
 	}
 
+	agent.stop()
+	agent = startPolicyAgent(t, keeping...)
+	agent.await("the policy of the last run", func(s policyStatus) bool {
+		return s.Version == 2 && s.Restored && s.Rules[0].State == "expired" && s.Rules[1].State == "in_force" && s.Rules[1].Processes == 1
+	})
 	again := exec.Command(fleetprof, "server", "--data="+data, "--listen="+strings.TrimPrefix(server.url, "http://"))
 	if err := again.Start(); err != nil {
 		t.Fatal(err)
@@ -133,7 +144,7 @@ func TestPolicyReachesTheAgent(t *testing.T) {
 		_ = again.Process.Kill() // nothing of it is needed any more
 		_ = again.Wait()
 	}()
-	agent.await("the server again", func(s policyStatus) bool { return s.Version == 2 && s.Error == "" })
+	agent.await("the server again", func(s policyStatus) bool { return s.Version == 2 && s.Error == "" && !s.Restored })
 	control(t, server.url, "rules: []", "set", "-")
 	agent.await("the last policy", func(s policyStatus) bool { return s.Version == 3 && len(s.Rules) == 0 })
 }
@@ -144,7 +155,7 @@ func TestPolicyOfOneProcess(t *testing.T) {
 	needRoot(t)
 	d := start(t, "run", "--data="+t.TempDir()+"/data")
 	control(t, d.url, "rules: [{selector: '{}', rate: 1/1}]", "set", "-")
-	one := &policyAgent{t, d.url}
+	one := &policyAgent{t: t, url: d.url}
 	for deadline := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
 		metrics, err := one.get("/metrics")
 		if err == nil && strings.Contains(metrics, "\nfleetprof_policy_version 1\n") && strings.Contains(metrics, "\nfleetprof_policy_server_version 1\n") {
@@ -156,7 +167,7 @@ func TestPolicyOfOneProcess(t *testing.T) {
 	}
 	d.interrupt(t)
 
-	agent := startPolicyAgent(t, "--store=dir:"+t.TempDir(), "--policy-from=none")
+	agent := startPolicyAgent(t, "--store=dir:"+t.TempDir(), "--policy-from=none", "--state-dir=/proc/none") // not to be made
 	for deadline := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
 		text, err := agent.get("/api/v1/policy")
 		if strings.Contains(text, "obeys no policy") {
@@ -166,4 +177,21 @@ func TestPolicyOfOneProcess(t *testing.T) {
 			t.Fatalf("%v: answer is %s", err, text)
 		}
 	}
+}
+
+// Without a server, a file holds the policy, and is read again when it has changed.
+func TestPolicyOfFile(t *testing.T) {
+	needRoot(t)
+	path := t.TempDir() + "/policy.yaml"
+	replaceFile(t, path, "version: 3\nrules: [{selector: '{host_name=~\".+\"}', rate: 1/2}]")
+	agent := startPolicyAgent(t, "--store=dir:"+t.TempDir(), "--policy="+path)
+	agent.await("the policy of the file", func(s policyStatus) bool {
+		return s.Source == "file: "+path && s.Version == 3 && len(s.Rules) == 1 && s.Rules[0].Processes > 0
+	})
+	replaceFile(t, path, "version: 4\nrules: [{selector: '{}', rate: 1/2}, {}]")
+	agent.await("what is wrong with the file", func(s policyStatus) bool {
+		return s.Version == 3 && strings.Contains(s.Error, "line 2, column 38: rule 2: selector is missing")
+	})
+	replaceFile(t, path, "version: 5\nrules: []")
+	agent.await("the mended file", func(s policyStatus) bool { return s.Version == 5 && s.Error == "" })
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/fleetprof/fleetprof/attribute/relabel"
+	"github.com/fleetprof/fleetprof/attribute/rpc"
 	"github.com/fleetprof/fleetprof/cmd/fleetprof/config"
 	"github.com/fleetprof/fleetprof/sample"
 )
@@ -74,6 +75,18 @@ func (p *pipeline) final(l sample.Labels, from origins) (labels sample.Labels, k
 		return l, false, known
 	}
 	return d.Labels, p.keep == nil || p.keep(process.PID, d.Labels), known
+}
+
+// identify says what the requests of a process count as: what its samples do. Where rules
+// may exclude it, that is not decided before all is known, or nothing more is waited for.
+func (p *pipeline) identify(process sample.Process, settled bool) rpc.Identity {
+	l, cgroupID, known := p.workloads.living(process)
+	d := p.relabel.Decide(relabel.Process{Process: process, CgroupID: cgroupID, Labels: l})
+	keep := d.Keep && !p.selection.decide(d.Labels).Off
+	if p.selection.hasRules() && !known && !settled {
+		keep = false
+	}
+	return rpc.Identity{Service: d.Labels.Service, Keep: keep, Final: known}
 }
 
 // cgroupPath is the path of a cgroup, for rules.

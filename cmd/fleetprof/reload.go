@@ -29,7 +29,7 @@ const lookEvery = 2 * time.Second
 type reloader struct {
 	running *invocation
 	watcher *config.Watcher // nil without a file
-	use     func(*config.File)
+	use     func(*invocation)
 	log     *slog.Logger
 	metrics reloadMetrics
 	// waiting are the flags whose values in force differ from those of the file.
@@ -43,7 +43,7 @@ type reloadMetrics struct {
 }
 
 // newReloader puts the file in force as it was read at the start.
-func newReloader(running *invocation, use func(*config.File), reg prometheus.Registerer, log *slog.Logger) *reloader {
+func newReloader(running *invocation, use func(*invocation), reg prometheus.Registerer, log *slog.Logger) *reloader {
 	r := &reloader{running: running, use: use, log: log}
 	if running.file == nil {
 		return r
@@ -106,10 +106,12 @@ func (r *reloader) reload() {
 
 // accept puts a file in force and tells what of it has to wait.
 func (r *reloader) accept(next *invocation) {
-	r.use(next.file)
+	r.use(next)
 	r.metrics.successful.Set(1)
 	r.metrics.successTime.SetToCurrentTime()
-	waiting := differing(r.running, next)
+	waiting := slices.DeleteFunc(differing(r.running, next), func(name string) bool {
+		return slices.Contains(reloadable(), name)
+	})
 	r.metrics.needsRestart.Reset()
 	for _, name := range waiting {
 		r.metrics.needsRestart.WithLabelValues(name).Set(1)

@@ -5,6 +5,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -22,8 +23,6 @@ import (
 	"github.com/google/pprof/profile"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
-
-	"github.com/fleetprof/fleetprof/cmd/fleetprof/config"
 )
 
 // replaceFile puts a new file in the place of an old one.
@@ -46,10 +45,10 @@ func TestReload(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	used := make(chan *config.File, 10)
+	used := make(chan *invocation, 10)
 	registry, log := prometheus.NewRegistry(), new(bytes.Buffer)
-	r := newReloader(running, func(f *config.File) { used <- f }, registry, slog.New(slog.NewTextHandler(log, nil)))
-	if <-used != running.file {
+	r := newReloader(running, func(i *invocation) { used <- i }, registry, slog.New(slog.NewTextHandler(log, nil)))
+	if <-used != running {
 		t.Error("the file of the start is not in force")
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -77,8 +76,10 @@ func TestReload(t *testing.T) {
 	replaceFile(t, path, "memory-budget: 64MiB\nqueue: lots\n")
 	hangup()
 	awaitTrue(t, "a wrong file", func() bool { return testutil.ToFloat64(r.metrics.successful) == 0 })
-	replaceFile(t, path, "memory-budget: 128MiB\nqueue: 1MiB\n")
-	awaitUse(t, "a file that is right again", used)
+	replaceFile(t, path, "memory-budget: 128MiB\nqueue: 1MiB\nfrequency: 97\n")
+	if hertz := awaitUse(t, "a file that is right again", used).continuous().Frequency; hertz != 97 {
+		t.Errorf("frequency %d is put in force", hertz)
+	}
 	cancel()
 	<-ended
 
@@ -93,7 +94,7 @@ func TestReload(t *testing.T) {
 		t.Errorf("%d settings need a restart, want queue", got)
 	}
 	for message, times := range map[string]int{
-		"needs a restart\" setting=memory-budget": 1, "needs a restart\" setting=queue": 1, "setting=window": 0,
+		"needs a restart\" setting=memory-budget": 1, "needs a restart\" setting=queue": 1, "setting=window": 0, "setting=frequency": 0,
 		"fleetprof.yaml:2:8: queue must be a value such as 16MiB, not": 1,
 	} {
 		if got := strings.Count(log.String(), message); got != times {
@@ -102,12 +103,14 @@ func TestReload(t *testing.T) {
 	}
 }
 
-func awaitUse(t *testing.T, what string, used <-chan *config.File) {
+func awaitUse(t *testing.T, what string, used <-chan *invocation) *invocation {
 	t.Helper()
 	select {
-	case <-used:
+	case i := <-used:
+		return i
 	case <-time.After(30 * time.Second):
 		t.Fatalf("%s is not put in force", what)
+		return nil
 	}
 }
 
@@ -238,4 +241,42 @@ func cpuSeconds(p *profile.Profile) (sum float64) {
 		}
 	}
 	return sum
+}
+
+// The frequency and the budget change while the agent runs, and no CPU time is lost or
+// invented by that.
+func TestRatesReload(t *testing.T) {
+	needRoot(t)
+	t.Setenv("FLEETPROF_CPU_BUDGET", "") // puts it back in the end
+	os.Unsetenv("FLEETPROF_CPU_BUDGET")
+	path := t.TempDir() + "/fleetprof.yaml"
+	write := func(hertz, percent int) {
+		replaceFile(t, path, fmt.Sprintf("frequency: %d\ncpu-budget: %d\n", hertz, percent))
+	}
+	write(49, 0)
+	busy := compile(t, "busy", "testdata/bench/deep.c", withoutFramePointers)
+	a := startBudgeted(t, "--window=1s", "--config="+path)
+	load := background(t, busy, "30")
+	for _, step := range []struct{ hertz, percent int }{{49, 0}, {499, 90}, {97, 0}, {251, 80}} {
+		write(step.hertz, step.percent)
+		if err := a.cmd.Process.Signal(syscall.SIGHUP); err != nil {
+			t.Fatal(err)
+		}
+		awaitTrue(t, "the settings", func() bool {
+			m := metrics(t, a.address)
+			return m["fleetprof_governor_wanted_hertz"] == float64(step.hertz) && m["fleetprof_governor_budget_ratio"] == float64(step.percent)/100
+		})
+		awaitTrue(t, "a window of it", func() bool {
+			all := a.written()
+			return len(all) > 0 && all[len(all)-1].Period == int64(time.Second)/int64(step.hertz)
+		})
+	}
+	for name := range metrics(t, a.address) {
+		if strings.HasPrefix(name, "fleetprof_config_needs_restart") {
+			t.Error(name)
+		}
+	}
+	used := cpuOf(t, load.pid).total()
+	load.end()
+	compareCPU(t, a.profiles(), load.pid, used)
 }

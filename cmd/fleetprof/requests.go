@@ -20,12 +20,12 @@ type requests struct {
 	profiler *profiler.Profiler
 }
 
-// newRequests makes the engine; the profiler is set before it runs. service names the
-// service of a process.
-func newRequests(exemplars int, service func(sample.Process) string, reg prometheus.Registerer, log *slog.Logger) (r *requests, err error) {
+// newRequests makes the engine; the profiler is set before it runs. identify says what the
+// requests of a process count as, see rpc.Options.
+func newRequests(exemplars int, identify func(p sample.Process, settled bool) rpc.Identity, reg prometheus.Registerer, log *slog.Logger) (r *requests, err error) {
 	r = new(requests)
 	r.engine, err = rpc.New(rpc.Options{
-		Service: func(pid uint32) string { return service(r.profiler.Process(pid)) },
+		Identify: func(pid uint32, settled bool) rpc.Identity { return identify(r.profiler.Process(pid), settled) },
 		Watch: func(socket uint64, everything bool) {
 			r.profiler.WatchSocket(socket, everything)
 		},

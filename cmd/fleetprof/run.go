@@ -31,7 +31,7 @@ func (c *runCommand) Run(ctx context.Context, con *console) error {
 		return err
 	}
 	defer s.Close()
-	a, err := newAgent(c.continuous, []uploader.Destination{local{s.store}}, localPolicy{s.server.Policy()}, registry, con)
+	a, err := newAgent(c.continuous, []uploader.Destination{local{s.store}}, policies{source: localPolicy{s.server.Policy()}}, registry, con)
 	if err != nil {
 		return err
 	}

@@ -8,6 +8,7 @@ import (
 	"math"
 	"net/http"
 	"sync"
+	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sys/unix"
@@ -28,8 +29,9 @@ type selection struct {
 	workloads *workloads
 	relabel   *relabel.Relabeler
 	policy    *remote.Follower // nil if none is obeyed; set before Run
+	requests  *requests        // nil if nobody asks for them; set before Run
 	host      string
-	base      int // frequency
+	base      atomic.Int64 // frequency
 	log       *slog.Logger
 	again     chan struct{}
 
@@ -47,11 +49,18 @@ const maxMatched = 1 << 16
 
 func newSelection(p *profiler.Profiler, w *workloads, r *relabel.Relabeler, host string, base int, log *slog.Logger) *selection {
 	s := &selection{
-		Profiler: p, workloads: w, relabel: r, host: host, base: base, log: log,
+		Profiler: p, workloads: w, relabel: r, host: host, log: log,
 		again: make(chan struct{}, 1), limit: profiler.MaxFrequency,
 	}
 	s.matched.rule = make(map[uint32]int)
+	s.base.Store(int64(base))
 	return s
+}
+
+// setFrequency changes how often processes are sampled of which nothing else is said.
+func (s *selection) setFrequency(base int) {
+	s.base.Store(int64(base))
+	s.changed()
 }
 
 // changed says that other rules are in force.
@@ -79,6 +88,9 @@ func (s *selection) Run(ctx context.Context) {
 			s.log.Error("what is sampled stays as it is", "error", err)
 		}
 		s.mu.Unlock()
+		if s.requests != nil {
+			s.Between(s.requests.engine.Reconsider)
+		}
 		select {
 		case <-ctx.Done():
 			return
@@ -98,12 +110,21 @@ func (s *selection) plan(limit int) (plan profiler.Plan, weights map[int]uint32,
 	for i, f := range frequencies {
 		rates[i] = float64(f)
 	}
-	plan = profiler.NewPlan(s.base, limit, rates...)
+	plan = profiler.NewPlan(int(s.base.Load()), limit, rates...)
 	weights = make(map[int]uint32, len(frequencies))
 	for i, f := range frequencies {
 		weights[f] = plan.Weights[i]
 	}
 	return plan, weights, rules
+}
+
+// hasRules tells whether any process may be told from others.
+func (s *selection) hasRules() bool {
+	rules := 0
+	if s.policy != nil {
+		rules, _ = s.policy.Rules()
+	}
+	return rules > 0 || s.relabel.HasRules()
 }
 
 // Wanted is the frequency of ticks without a limit.
@@ -114,6 +135,7 @@ func (s *selection) Wanted() int {
 
 // Limit bounds the frequency of ticks.
 func (s *selection) Limit(frequency int) error {
+	frequency = min(frequency, profiler.MaxFrequency)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if frequency == s.limit {
@@ -199,17 +221,14 @@ func (s *selection) matching() map[int]int {
 func (s *selection) handler() http.Handler {
 	if s.policy == nil {
 		return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-			http.Error(w, "this agent obeys no policy: name a server that keeps one with --policy-from", http.StatusNotFound)
+			http.Error(w, "this agent obeys no policy: name a server that keeps one with --policy-from, or a file with --policy", http.StatusNotFound)
 		})
 	}
 	return s.policy.Handler(s.matching)
 }
 
-// newGovernor holds a budget, given in percent of the CPU time of the host; nil for 0.
+// newGovernor holds a budget, given in percent of the CPU time of the host; 0 is no limit.
 func newGovernor(percent float64, s *selection, reg prometheus.Registerer, log *slog.Logger) *governor.Governor {
-	if percent == 0 {
-		return nil
-	}
 	return governor.New(governor.Options{
 		Budget: percent / 100, CPUs: profiler.OnlineCPUs, Sampling: s, Logger: log, Registerer: reg,
 	})

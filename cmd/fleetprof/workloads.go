@@ -105,14 +105,14 @@ func (w *workloads) complete(l sample.Labels) (complete sample.Labels, known boo
 	return l, known && (told || l.Container == "")
 }
 
-// service names the service of a process that lives.
-func (w *workloads) service(p sample.Process) string {
-	var place container.Place
+// living gives what is known of a process that lives, and the cgroup it is in.
+func (w *workloads) living(p sample.Process) (l sample.Labels, cgroupID uint64, known bool) {
 	if w.places != nil {
-		place, _ = w.places.PlaceOfProcess(p.PID) // it may have ended
+		cgroupID, _ = w.places.CgroupOfProcess(p.PID) // it may have ended
 	}
-	described, _ := w.names.Lookup(place.Container)
-	return serviceName(w.declared.Wait(p, declarationTime), described, place.Unit, p.Executable)
+	w.declared.Wait(p, declarationTime)
+	l, known = w.complete(w.meet(p, cgroupID))
+	return l, cgroupID, known
 }
 
 func serviceName(declared string, described container.Metadata, unit, executable string) string {

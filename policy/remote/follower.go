@@ -44,7 +44,9 @@ type Source interface {
 
 // Options for NewFollower.
 type Options struct {
-	Source     Source
+	Source Source
+	// Store keeps the last good policy for the next run; nil is nobody.
+	Store      Store
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer
 }
@@ -54,11 +56,15 @@ type Options struct {
 // concurrent use.
 type Follower struct {
 	source  Source
+	store   Store // nil is none
 	log     *slog.Logger
 	metrics *metrics
 	state   atomic.Pointer[state]
 	problem atomic.Pointer[string] // of the last pull; nil is none
 	answers chan Answer
+	// written is the state that the store has; unwritable says that it refused the last one.
+	written    *state
+	unwritable bool
 }
 
 // state is what is in force. It does not change but for the closing of the channel.
@@ -66,6 +72,7 @@ type state struct {
 	policy   policy.Policy
 	tag      string
 	received time.Time // by our clock; zero before the first answer
+	restored bool      // from the store; the source has not answered yet
 	clock    clock
 	changed  chan struct{} // closed when another state is in force
 }
@@ -88,13 +95,17 @@ func newClock(theirs time.Time) clock {
 	return clock{theirs, ours}
 }
 
-// NewFollower starts nothing. Before the first answer the policy has no rules.
+// NewFollower starts nothing. Before the first answer the policy is that of the last run;
+// without one it has no rules.
 func NewFollower(o Options) (*Follower, error) {
-	f := &Follower{source: o.Source, log: o.Logger, answers: make(chan Answer)}
+	f := &Follower{source: o.Source, store: o.Store, log: o.Logger, answers: make(chan Answer)}
 	f.state.Store(&state{clock: newClock(time.Time{}), changed: make(chan struct{})})
 	var err error
 	if f.metrics, err = newMetrics(o.Registerer, f); err != nil {
 		return nil, fmt.Errorf("register policy metrics: %w", err)
+	}
+	if s := f.restore(); s != nil {
+		f.state.Store(s)
 	}
 	return f, nil
 }
@@ -129,6 +140,7 @@ func (f *Follower) Run(ctx context.Context) error {
 		select {
 		case a := <-f.answers:
 			f.take(a)
+			f.keep()
 		case <-expiry:
 			s := *f.state.Load()
 			f.log.Info("a rule of the policy has expired", "version", s.policy.Version)

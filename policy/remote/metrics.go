@@ -6,12 +6,15 @@ import (
 	"errors"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/fleetprof/fleetprof/policy"
 )
 
 type metrics struct {
-	changes prometheus.Counter
-	errors  *prometheus.CounterVec // by reason
-	pulled  prometheus.Gauge
+	changes     prometheus.Counter
+	errors      *prometheus.CounterVec // by reason
+	storeErrors *prometheus.CounterVec // by reason
+	pulled      prometheus.Gauge
 }
 
 func newMetrics(r prometheus.Registerer, f *Follower) (*metrics, error) {
@@ -21,6 +24,9 @@ func newMetrics(r prometheus.Registerer, f *Follower) (*metrics, error) {
 		}),
 		errors: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "fleetprof_policy_pull_errors_total", Help: "Attempts to get the policy that failed, by reason; the last good one stays in force.",
+		}, []string{"reason"}),
+		storeErrors: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "fleetprof_policy_store_errors_total", Help: "Times that the policy could not be kept for the next run, or that of the last run not be used, by reason.",
 		}, []string{"reason"}),
 		pulled: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "fleetprof_policy_pulled_timestamp_seconds", Help: "When the source last gave a good answer, by this host's clock.",
@@ -34,7 +40,7 @@ func newMetrics(r prometheus.Registerer, f *Follower) (*metrics, error) {
 	}
 	var errs []error
 	for _, c := range []prometheus.Collector{
-		m.changes, m.errors, m.pulled, rules(inForce), rules(expired),
+		m.changes, m.errors, m.storeErrors, m.pulled, rules(inForce), rules(expired),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "fleetprof_policy_version", Help: "Version of the policy in force; 0 is none.",
 		}, func() float64 { return float64(f.state.Load().policy.Version) }),
@@ -57,8 +63,9 @@ func (f *Follower) count(state string) int {
 // reason is the name of an error in the metrics.
 func reason(err error) string {
 	var refusal *Refusal
+	var faults policy.Faults
 	switch {
-	case errors.Is(err, errInvalid):
+	case errors.Is(err, errInvalid), errors.As(err, &faults):
 		return "invalid"
 	case errors.As(err, &refusal):
 		return "refused"

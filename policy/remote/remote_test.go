@@ -93,9 +93,15 @@ func client(t *testing.T, url string) *remote.Client {
 
 func follow(t *testing.T, source remote.Source) *agent {
 	t.Helper()
+	return followWith(t, source, nil)
+}
+
+// followWith has the policy kept from one run to the next.
+func followWith(t *testing.T, source remote.Source, store remote.Store) *agent {
+	t.Helper()
 	a := &agent{t: t, registry: prometheus.NewRegistry(), log: new(safeBuffer)}
 	var err error
-	a.Follower, err = remote.NewFollower(remote.Options{Source: source, Logger: slog.New(slog.NewTextHandler(a.log, nil)), Registerer: a.registry})
+	a.Follower, err = remote.NewFollower(remote.Options{Source: source, Store: store, Logger: slog.New(slog.NewTextHandler(a.log, nil)), Registerer: a.registry})
 	if err != nil {
 		t.Fatal(err)
 	}

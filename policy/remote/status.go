@@ -19,6 +19,9 @@ type Status struct {
 	// Version is that of the policy in force, Received when it came; nil is never.
 	Version  uint64     `json:"version"`
 	Received *time.Time `json:"received"`
+	// Restored says that it came before the agent was started; the source has not
+	// answered since.
+	Restored bool `json:"restored,omitempty"`
 	// Time is the server's clock as the agent believes it to be.
 	Time  time.Time    `json:"time"`
 	Rules []RuleStatus `json:"rules"`
@@ -44,7 +47,7 @@ const (
 func (f *Follower) Status(matching map[int]int) Status {
 	s := f.state.Load()
 	now := s.clock.now()
-	status := Status{Source: f.source.String(), Version: s.policy.Version, Time: now.UTC(), Rules: []RuleStatus{}}
+	status := Status{Source: f.source.String(), Version: s.policy.Version, Restored: s.restored, Time: now.UTC(), Rules: []RuleStatus{}}
 	if problem := f.problem.Load(); problem != nil {
 		status.Error = *problem
 	}

@@ -10,6 +10,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -28,19 +30,22 @@ const (
 	warmUp = 5 * time.Second
 )
 
+// NoLimit is more than any frequency.
+const NoLimit = math.MaxInt
+
 // Sampling is what is governed. Its methods are called from Run's goroutine.
 type Sampling interface {
 	// Wanted is the frequency without the governor, in ticks per second and CPU.
 	Wanted() int
-	// Limit bounds the frequency to what is left of it.
+	// Limit bounds the frequency to what is left of it; NoLimit takes that away.
 	Limit(frequency int) error
 	// KernelShare measures for so long how many CPUs the BPF programs keep busy.
 	KernelShare(ctx context.Context, span time.Duration) (float64, error)
 }
 
-// Options are what a Governor needs; all are.
+// Options are what a Governor needs; all must be set.
 type Options struct {
-	// Budget is the part of all CPUs' time that may be used, 0.01 for 1 %.
+	// Budget is the part of all CPUs' time that may be used, 0.01 for 1 %; 0 is no limit.
 	Budget float64
 	// CPUs is how many there are at the moment.
 	CPUs       func() (int, error)
@@ -51,9 +56,10 @@ type Options struct {
 
 // Governor is one at work. Run may be called once.
 type Governor struct {
-	opts  Options
-	law   *law
-	stats *stats
+	opts   Options
+	budget atomic.Uint64 // math.Float64bits
+	law    *law
+	stats  *stats
 	// At the last round: when it was, and the CPU time of this process until then.
 	at   time.Time
 	used time.Duration
@@ -63,9 +69,15 @@ type Governor struct {
 
 // New returns a Governor that has measured nothing yet.
 func New(o Options) *Governor {
-	return &Governor{
-		opts: o, law: newLaw(o.Budget, o.Sampling.Wanted()), stats: newStats(o.Registerer, o.Budget, o.Sampling),
-	}
+	g := &Governor{opts: o, law: newLaw(o.Budget, o.Sampling.Wanted()), stats: newStats(o.Registerer, o.Sampling)}
+	g.SetBudget(o.Budget)
+	return g
+}
+
+// SetBudget changes the budget, from the next round on. It may be called at any time.
+func (g *Governor) SetBudget(budget float64) {
+	g.budget.Store(math.Float64bits(budget))
+	g.stats.budget.Set(budget)
 }
 
 // Run governs until ctx ends.
@@ -95,6 +107,10 @@ func (g *Governor) Run(ctx context.Context) error {
 
 // round measures the cost and acts on it.
 func (g *Governor) round(ctx context.Context) error {
+	g.law.setBudget(math.Float64frombits(g.budget.Load()), g.opts.Sampling.Wanted())
+	if g.law.budget == 0 {
+		return g.rest()
+	}
 	cpus, err := g.opts.CPUs()
 	if err != nil {
 		return err
@@ -108,11 +124,29 @@ func (g *Governor) round(ctx context.Context) error {
 	g.stats.cost.WithLabelValues("bpf").Set(kernel)
 	before := g.law.frequency
 	after := g.law.observe(process+kernel, g.opts.Sampling.Wanted())
-	if err := g.opts.Sampling.Limit(after); err != nil {
+	limit := after
+	if g.law.free {
+		limit = NoLimit // what is wanted next need not wait for a round
+	}
+	if err := g.opts.Sampling.Limit(limit); err != nil {
 		return fmt.Errorf("limit sampling to %d Hz: %w", after, err)
 	}
 	g.report(before, after, process+kernel)
 	return nil
+}
+
+// rest is a round without a budget: there is no limit, and no cost is measured.
+func (g *Governor) rest() (err error) {
+	g.stats.cost.Reset()
+	g.stats.exhausted.Set(0)
+	g.exhausted = false
+	g.stats.frequency.Set(float64(g.law.frequency))
+	if err := g.opts.Sampling.Limit(NoLimit); err != nil {
+		return fmt.Errorf("lift the limit of sampling: %w", err)
+	}
+	g.at = time.Now()
+	g.used, err = processTime()
+	return err
 }
 
 // measure tells how many CPUs this process kept busy since the last round, and how many
@@ -151,7 +185,7 @@ func processTime() (time.Duration, error) {
 
 // report tells of a change, and of a cost that no change can lower.
 func (g *Governor) report(before, after int, cost float64) {
-	log := g.opts.Logger.With("cost_percent", percent(cost), "budget_percent", percent(g.opts.Budget))
+	log := g.opts.Logger.With("cost_percent", percent(cost), "budget_percent", percent(g.law.budget))
 	switch {
 	case after < before:
 		g.stats.changes.WithLabelValues("down").Inc()

@@ -50,6 +50,17 @@ func newLaw(budget float64, wanted int) *law {
 	return &law{budget: budget, frequency: wanted, free: true, wait: patience, sinceUp: regret}
 }
 
+// setBudget takes a budget, which may be another one, and the frequency that is wanted. What
+// was learned of steps up was about the one before. 0 is no limit.
+func (l *law) setBudget(budget float64, wanted int) {
+	if budget != l.budget {
+		l.budget, l.wait, l.sinceUp = budget, patience, regret
+	}
+	if budget == 0 {
+		l.set(wanted, wanted)
+	}
+}
+
 // observe takes the cost of a round, and the frequency that is wanted now, and returns
 // the one to sample with.
 func (l *law) observe(cost float64, wanted int) int {

@@ -146,3 +146,30 @@ func FuzzLaw(f *testing.F) {
 		}
 	})
 }
+
+// Another budget holds from the next round on, without the patience that the one before has
+// taught; none lets go at once.
+func TestBudgetChanges(t *testing.T) {
+	l := newLaw(0.01, 100)
+	cost := func() float64 { return 0.0005 * float64(l.frequency) } // 5 % at 100 Hz
+	l.observe(cost(), 100)
+	if l.frequency > 20 {
+		t.Fatalf("%d Hz", l.frequency)
+	}
+	l.wait = mostPatience
+	l.setBudget(0.04, 100)
+	for range 3 * patience {
+		l.observe(cost(), 100)
+	}
+	if got := cost(); l.frequency < 40 || got > 0.04 {
+		t.Errorf("%d Hz, which cost %v", l.frequency, got)
+	}
+	l.setBudget(0, 100)
+	if l.frequency != 100 || !l.free {
+		t.Errorf("%d Hz without a budget", l.frequency)
+	}
+	l.setBudget(0.01, 100)
+	if l.observe(cost(), 100); l.frequency > 20 {
+		t.Errorf("%d Hz with a budget again", l.frequency)
+	}
+}

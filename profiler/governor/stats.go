@@ -8,12 +8,13 @@ import "github.com/prometheus/client_golang/prometheus"
 type stats struct {
 	cost      *prometheus.GaugeVec
 	changes   *prometheus.CounterVec
+	budget    prometheus.Gauge
 	frequency prometheus.Gauge
 	exhausted prometheus.Gauge
 	errors    prometheus.Counter
 }
 
-func newStats(reg prometheus.Registerer, budget float64, sampling Sampling) *stats {
+func newStats(reg prometheus.Registerer, sampling Sampling) *stats {
 	const prefix = "fleetprof_governor_"
 	gauge := func(name, help string) prometheus.GaugeOpts {
 		return prometheus.GaugeOpts{Name: prefix + name, Help: help}
@@ -24,17 +25,16 @@ func newStats(reg prometheus.Registerer, budget float64, sampling Sampling) *sta
 		changes: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: prefix + "changes_total", Help: "Changes of the frequency, by direction.",
 		}, []string{"direction"}),
+		budget:    prometheus.NewGauge(gauge("budget_ratio", "Part of the host's CPU time that sampling may take; 0 is no limit.")),
 		frequency: prometheus.NewGauge(gauge("frequency_hertz", "Ticks per second and CPU that the budget leaves.")),
 		exhausted: prometheus.NewGauge(gauge("exhausted", "1 while the budget is exceeded at the lowest frequency.")),
 		errors: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: prefix + "errors_total", Help: "Rounds in which the cost could not be measured, or the frequency not be set.",
 		}),
 	}
-	allowed := prometheus.NewGauge(gauge("budget_ratio", "Part of the host's CPU time that sampling may take."))
-	allowed.Set(budget)
 	wanted := prometheus.NewGaugeFunc(gauge("wanted_hertz", "Ticks per second and CPU without the governor."),
 		func() float64 { return float64(sampling.Wanted()) })
 	s.frequency.Set(float64(sampling.Wanted()))
-	reg.MustRegister(s.cost, s.changes, s.frequency, s.exhausted, s.errors, allowed, wanted)
+	reg.MustRegister(s.cost, s.changes, s.frequency, s.exhausted, s.errors, s.budget, wanted)
 	return s
 }

@@ -68,7 +68,7 @@ func (e *Error) Error() string {
 
 // Load reads a file and checks all of it that can be checked without the flags.
 func Load(path string) (*File, error) {
-	text, err := read(path)
+	text, err := Read(path)
 	if err != nil {
 		return nil, fmt.Errorf("read configuration: %w", err)
 	}
@@ -80,8 +80,8 @@ func Load(path string) (*File, error) {
 	return f, nil
 }
 
-// read gives the text of a file, which must be one that can be read again.
-func read(path string) ([]byte, error) {
+// Read gives the text of a file of at most 1 MiB, which must be one that can be read again.
+func Read(path string) ([]byte, error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, err

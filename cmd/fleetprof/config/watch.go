@@ -22,6 +22,13 @@ func NewWatcher(f *File) *Watcher {
 	return &Watcher{path: f.path, loaded: f.digest, seen: f.digest}
 }
 
+// Watch watches any file as it is now.
+func Watch(path string) *Watcher {
+	w := &Watcher{path: path}
+	w.Skip()
+	return w
+}
+
 // Changed looks at the file. It is true once for each change, at the second look that
 // finds the same: at the first one, somebody may still be writing.
 func (w *Watcher) Changed() bool {
@@ -42,7 +49,7 @@ func (w *Watcher) Skip() {
 // look reads the file and returns what the look before has seen.
 func (w *Watcher) look() (before string) {
 	before = w.seen
-	text, err := read(w.path)
+	text, err := Read(w.path)
 	w.seen = digest(text, err)
 	return before
 }

@@ -44,6 +44,14 @@ type law struct {
 	rounds, wait int
 	// sinceUp is how many there were since the last step up.
 	sinceUp int
+	// before is the last step down, if it led here.
+	before step
+}
+
+// step is a frequency that was too high, and what it cost.
+type step struct {
+	frequency int
+	cost      float64
 }
 
 func newLaw(budget float64, wanted int) *law {
@@ -97,14 +105,30 @@ func (l *law) over() float64 {
 }
 
 func (l *law) down(cost float64, wanted int) {
-	to := int(float64(l.frequency) * max(goalDown*l.budget/cost, 1.0/steepest))
+	to := int(float64(l.frequency) * l.part(cost))
 	if l.sinceUp < regret {
 		l.wait = min(2*l.wait, mostPatience)
 	}
 	l.sinceUp = regret
 	if to = max(to, floor); to < l.frequency {
+		from := step{l.frequency, cost}
 		l.set(to, wanted)
+		l.before = from
 	}
+}
+
+// part is what is to be left of a frequency that costs too much. If a step down that was
+// just made was not enough, the two costs tell how much goes with the frequency: the rest
+// stays whatever is done.
+func (l *law) part(cost float64) float64 {
+	goal := goalDown * l.budget
+	part := goal / cost
+	if l.before.frequency > 0 && l.rounds <= patience {
+		perHertz := max(l.before.cost-cost, 0) / float64(l.before.frequency-l.frequency)
+		moves := perHertz * float64(l.frequency)
+		part = min(part, (goal-(cost-moves))/max(moves, goal/steepest))
+	}
+	return max(part, 1.0/steepest)
 }
 
 func (l *law) up(cost float64, wanted int) {
@@ -118,7 +142,7 @@ func (l *law) up(cost float64, wanted int) {
 
 func (l *law) set(frequency, wanted int) {
 	l.frequency, l.free = frequency, frequency == wanted
-	l.costs, l.rounds = l.costs[:0], 0
+	l.costs, l.rounds, l.before = l.costs[:0], 0, step{}
 }
 
 // exhausted tells whether the cost is too high and nothing more can be done.

@@ -51,6 +51,7 @@ func TestLawSettlesQuickly(t *testing.T) {
 	for name, h := range map[string]*host{
 		"all by ticks":  {perHertz: 0.05 / 499},
 		"half is fixed": {fixed: 0.005, perHertz: 0.045 / 499},
+		"most is fixed": {fixed: 0.009, perHertz: 0.041 / 499},
 		"with noise":    {fixed: 0.003, perHertz: 0.047 / 499, noise: rand.New(rand.NewPCG(1, 2))},
 	} {
 		t.Run(name, func(t *testing.T) {

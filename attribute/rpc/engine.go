@@ -348,6 +348,8 @@ func isLoop(x *executor, a *sample.Activity) bool {
 // nil, by somebody unknown.
 func (e *Engine) finish(r *request, x *executor, status int) {
 	e.metrics.answered.Inc()
+	r.proc.answers = true
+	e.believe(r)
 	h := r.handler()
 	for range r.weight {
 		h.duration.Observe(time.Duration(e.now - r.time).Seconds())
@@ -376,6 +378,14 @@ func (e *Engine) finish(r *request, x *executor, status int) {
 	x.bound = e.now
 	x.quiet.answered, x.quiet.socket = e.now, r.sock.id
 	e.free(r)
+}
+
+// believe takes that a request was one.
+func (e *Engine) believe(r *request) {
+	if r.doubtful {
+		r.doubtful, r.sock.doubt = false, false
+		e.nextRequest(r)
+	}
 }
 
 // abandonReader settles what waits for a request of which nobody knows who

@@ -38,6 +38,9 @@ type request struct {
 	uploads bool
 	// tied says that a request was written upstream for it.
 	tied bool
+	// doubtful says that what was read may have been part of a body, or of what its
+	// reader got for another request. Its answer shows that it was none.
+	doubtful bool
 	// alone says that its reader, an event loop, never had another one beside it.
 	alone bool
 	// trace is nil for one without a traceparent.
@@ -56,6 +59,9 @@ type ref struct {
 	r      *request
 	serial uint64
 }
+
+// unsure reports whether nothing may be claimed for the request.
+func (r *request) unsure() bool { return r.doubtful || r.sock.hidden }
 
 func (r *request) ref() ref { return ref{r, r.serial} }
 
@@ -102,6 +108,14 @@ type socket struct {
 	// unknownLength.
 	body    int64
 	watched bool
+	// doubt says that the last request was answered before its body was seen to its
+	// end: what is read next may belong to that.
+	doubt bool
+	// cut says that bytes were read that were not captured, behind heads or in bodies:
+	// requests may be among them.
+	cut bool
+	// rest is how many bytes of an answer are to be written, where answers may follow.
+	rest int64
 	// passed is how many requests were passed over since the last one, and handler
 	// what that one was.
 	passed  int
@@ -185,6 +199,9 @@ type process struct {
 	// same and handoff are when a request was last answered by who read it, and
 	// by somebody else; 0 for never.
 	same, handoff uint64
+	// answers says that it answered a request. What others read that looks like one
+	// is data.
+	answers bool
 	// routed says that its memory tells what its framework matched.
 	routed bool
 }
@@ -233,7 +250,7 @@ func (e *Engine) endAll(s *socket, by counter) {
 	for s.first != nil {
 		e.abandon(s.first, by)
 	}
-	s.body = 0
+	s.body, s.rest = 0, 0
 }
 
 // known finds an executor, nil if there is none. What it was at is not known any more
@@ -375,8 +392,12 @@ func (r *request) shut(now uint64) {
 // it. Samples that wait for it must be settled before.
 func (e *Engine) free(r *request) {
 	s := r.sock
-	s.handler = r.handler()
-	s.handler.requests.Add(float64(r.weight))
+	if r.doubtful || !r.proc.answers {
+		s.passed += r.weight - 1
+	} else {
+		s.handler = r.handler()
+		s.handler.requests.Add(float64(r.weight))
+	}
 	r.shut(e.now)
 	if r.prevSock != nil {
 		r.prevSock.nextSock = r.nextSock

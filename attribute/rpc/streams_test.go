@@ -93,6 +93,21 @@ func TestStreamsOfGoroutines(t *testing.T) {
 		preface+settings+get(1, "/a"), settings+ok(1))
 }
 
+// Nor is a body that looks like a connection.
+func TestBodyThatLooksLikeHTTP2(t *testing.T) {
+	tellf(t, warm+`
+		T1 read 5 "POST /a HTTP/1.1\r\nContent-Length: 1000\r\n\r\n"
+		T1 write 5 413
+		T1 read 5 $0
+		T1 sample unattributed
+		T1 read 5 GET /b
+		T1 sample exact GET /b
+		T1 write 5 200
+		counted GET /evil 0
+		counted GET /b 1`,
+		preface+settings+get(1, "/evil"))
+}
+
 func TestUpgradeToHTTP2(t *testing.T) {
 	tellf(t, warm+`
 		T1 read 5 $0

@@ -291,7 +291,7 @@ func (e *Engine) only(x *executor) verdictOf {
 	switch {
 	case x.last.doubtful && !x.last.sock.hidden && (x.open == 1 || x.key.kind == sample.Thread):
 		return bySocket(sample.Exact, x.last).wait(forProof, x, x.last.ref())
-	case x.open > 1 || r.unsure():
+	case x.open > 1 || r.unsure() || r.sock.crowded():
 		return ambiguous(x)
 	case x.proc.keeps(e.now):
 		return bySocket(sample.Exact, r)

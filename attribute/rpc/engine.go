@@ -176,6 +176,7 @@ func (e *Engine) unread(a *sample.Activity) {
 	case s.proto == http2Protocol:
 		e.frames(s, a)
 		e.endAll(s, e.metrics.void)
+		s.missed = true
 	default:
 		s.hidden = true
 	}
@@ -251,6 +252,7 @@ func (e *Engine) LostActivities(n uint64) {
 	for s := e.socketList.newest; s != nil && s.used >= e.lostAt; s = s.links.older {
 		e.endAll(s, e.metrics.void)
 		s.known, s.glue, s.tie, s.about, s.waiting = false, s.glue[:0], ref{}, ref{}, 0
+		s.missed = true
 		if s.proto == http2Protocol && s.decoder != nil {
 			s.decoder.Lost(http2.Read, ignore)
 			s.decoder.Lost(http2.Write, ignore)

@@ -47,6 +47,7 @@ type contextOf struct {
 	looking bool
 	placed  bool
 	keys    []string
+	named   uint64 // when the program had named them
 	// last is when it was looked at last, next when it is again, CLOCK_MONOTONIC, and
 	// wait how long after that once more; all in nanoseconds.
 	last, next, wait uint64
@@ -57,8 +58,10 @@ type look struct {
 	pid   uint32
 	of    *contextOf
 	place threadcontext.Place
-	keys  []string
-	err   error
+	// context is where the process context is, and named when the keys were named.
+	context, named uint64
+	keys           []string
+	err            error
 }
 
 const (
@@ -103,12 +106,15 @@ func (c *contexts) meet(t *tick) {
 		pid := t.PID
 		go func() { c.looked <- c.look(pid, of) }()
 	}
-	if len(t.attributes) == 0 {
+	if len(t.attributes.data) == 0 {
 		return
 	}
-	var known bool
-	if t.Published, known = threadcontext.Attributes(of.keys, t.attributes); !known {
-		of.next = min(of.next, of.last+firstLook) // it has named more since
+	known := of.named == t.attributes.named // else its numbers may mean something else by now
+	if known {
+		t.Published, known = threadcontext.Attributes(of.keys, t.attributes.data)
+	}
+	if !known {
+		of.next = min(of.next, of.last+firstLook)
 	}
 }
 
@@ -132,7 +138,7 @@ func (c *contexts) take(l *look) {
 	}
 	switch {
 	case l.err == nil:
-		l.of.keys = l.keys
+		l.of.keys, l.of.named = l.keys, l.named
 		if l.err = c.place(l); l.err == nil {
 			c.looks.WithLabelValues("found").Inc()
 			l.of.placed = true
@@ -153,6 +159,7 @@ func (c *contexts) place(l *look) error {
 	return c.kernel.SetContext(l.pid, bpf.Context{
 		Mm: l.of.space.mm, ExecId: l.of.space.execID, Offset: l.place.Offset,
 		Vector: l.place.Vector, Length: l.place.Length, Stride: l.place.Stride, Module: l.place.Module,
+		Named: l.context + threadcontext.NamedOffset,
 	})
 }
 
@@ -194,6 +201,7 @@ func (c *contexts) look(pid uint32, of *contextOf) look {
 		l.err = threadcontext.ErrNone
 		return l
 	}
+	l.context = m.context
 	memory, err := os.Open(c.proc.Path(pid, "mem"))
 	if err != nil {
 		l.err = err
@@ -201,7 +209,7 @@ func (c *contexts) look(pid uint32, of *contextOf) look {
 	}
 	defer memory.Close()
 	bounded := &boundedReads{ReaderAt: memory, left: maxReads}
-	if l.keys, l.err = threadcontext.Keys(bounded, m.context); l.err != nil {
+	if l.keys, l.named, l.err = threadcontext.Keys(bounded, m.context); l.err != nil {
 		return l
 	}
 	l.place, l.err = m.find(bounded)

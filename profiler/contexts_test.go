@@ -185,12 +185,17 @@ func attributed(p *Profiler, got *recorder, pid uint32, keys int) (n int) {
 }
 
 // judgeContexts holds what samples say against what the program says. Until the process
-// has been looked at nothing is known, and of the key "late" for longer.
+// has been looked at nothing is known, nor from when it names its attributes anew until
+// it has been looked at again.
 func judgeContexts(t *testing.T, stretches []stretch, samples []*sample.Sample) {
 	t.Helper()
 	seen, missed := make(map[string]int), make(map[string]int)
 	found, foundLate := false, false
+	renamed := stretches[slices.IndexFunc(stretches, func(s stretch) bool { return s.Name == "renamed" })].Begin
 	for _, s := range samples {
+		if s.Time > renamed && renamed != 0 {
+			found, renamed = false, 0
+		}
 		labels := make(map[string]string)
 		for _, a := range s.Published {
 			labels[a.Key] = a.Value
@@ -244,15 +249,21 @@ func TestContextsComeAndGo(t *testing.T) {
 		return c.byPID[7]
 	}
 	of := meet(addressSpace{1, 1})
-	found := look{pid: 7, of: of, place: threadcontext.Place{Offset: -24}, keys: []string{"a"}}
+	found := look{pid: 7, of: of, place: threadcontext.Place{Offset: -24}, keys: []string{"a"}, named: 3}
 	c.take(&found)
 	if got := k[7]; got.Mm != 1 || got.ExecId != 1 || got.Offset != -24 {
 		t.Errorf("the kernel side has %+v", got)
 	}
-	named := tick{Raw: sample.Raw{PID: 7, Time: 5e9}, space: addressSpace{1, 1}, attributes: []byte("\x00\x01x\x01\x01y")}
+	named := tick{Raw: sample.Raw{PID: 7, Time: 5e9}, space: addressSpace{1, 1}, attributes: threadAttributes{3, []byte("\x00\x01x\x01\x01y")}}
 	c.meet(&named)
 	if len(named.Published) != 1 || named.Published[0].Key != "a" || of.next != 6e9 {
 		t.Errorf("attributes %v, looked at again at %d", named.Published, of.next)
+	}
+	of.next = 9e9
+	renamed := tick{Raw: sample.Raw{PID: 7, Time: 5e9}, space: addressSpace{1, 1}, attributes: threadAttributes{4, []byte("\x00\x01x")}}
+	c.meet(&renamed)
+	if len(renamed.Published) != 0 || of.next != 6e9 {
+		t.Errorf("named anew, attributes are %v, looked at again at %d", renamed.Published, of.next)
 	}
 	c.take(&look{pid: 7, of: of, err: threadcontext.ErrNone})
 	if len(k) > 0 {

@@ -29,10 +29,12 @@ type contexts struct {
 	looks  *prometheus.CounterVec
 
 	byPID map[uint32]*contextOf
-	// looking is how many looks are under way. Memory that a process has a file or a
-	// user-space pager behind may let one wait for ever: nobody waits for looks.
-	looking int
-	looked  chan look
+	// looking is how many looks are under way, and lookingInto how many of them by cgroup.
+	// Memory that a process has a file or a user-space pager behind may let one wait for
+	// ever: nobody waits for looks, and those of one container wait for that one only.
+	looking     int
+	lookingInto map[uint64]int
+	looked      chan look
 }
 
 // contextMap is the kernel side of it.
@@ -55,9 +57,10 @@ type contextOf struct {
 
 // look is what one look at a process found.
 type look struct {
-	pid   uint32
-	of    *contextOf
-	place threadcontext.Place
+	pid    uint32
+	cgroup uint64
+	of     *contextOf
+	place  threadcontext.Place
 	// context is where the process context is, and named when the keys were named.
 	context, named uint64
 	keys           []string
@@ -65,7 +68,9 @@ type look struct {
 }
 
 const (
-	maxLooking = 4
+	// Looks under way, and those into processes of one cgroup.
+	maxLooking     = 16
+	maxLookingInto = 2
 	// A process is looked at again after a second, and each time after twice as long,
 	// up to a minute or so.
 	firstLook = 1e9
@@ -84,8 +89,9 @@ func newContexts(kernel contextMap, proc procfs.FS, log *slog.Logger, reg promet
 			Name: "fleetprof_profiler_thread_contexts_total",
 			Help: "Looks for an OpenTelemetry thread context in processes, by result.",
 		}, []string{"result"}),
-		byPID:  make(map[uint32]*contextOf),
-		looked: make(chan look, maxLooking),
+		byPID:       make(map[uint32]*contextOf),
+		lookingInto: make(map[uint64]int),
+		looked:      make(chan look, maxLooking),
 	}
 	reg.MustRegister(c.looks)
 	return c
@@ -99,12 +105,8 @@ func (c *contexts) meet(t *tick) {
 		of = &contextOf{space: t.space, wait: firstLook, next: t.Time + firstLook}
 		c.byPID[t.PID] = of
 	}
-	if now := t.Time; !of.looking && now >= of.next && c.looking < maxLooking {
-		of.last, of.next, of.wait = now, now+of.wait, min(2*of.wait, lastLook)
-		of.looking = true
-		c.looking++
-		pid := t.PID
-		go func() { c.looked <- c.look(pid, of) }()
+	if t.Time >= of.next {
+		c.start(t, of)
 	}
 	if len(t.attributes.data) == 0 {
 		return
@@ -118,12 +120,36 @@ func (c *contexts) meet(t *tick) {
 	}
 }
 
+// start makes a process be looked at, now or at a later tick.
+func (c *contexts) start(t *tick, of *contextOf) {
+	if of.looking || c.looking == maxLooking || c.lookingInto[t.CgroupID] == maxLookingInto {
+		return
+	}
+	of.last, of.next, of.wait = t.Time, t.Time+of.wait, min(2*of.wait, lastLook)
+	of.looking = true
+	c.looking++
+	c.lookingInto[t.CgroupID]++
+	l := look{pid: t.PID, cgroup: t.CgroupID, of: of}
+	go func() {
+		c.look(&l)
+		c.looked <- l
+	}()
+}
+
+// ends takes that a look is no more under way.
+func (c *contexts) ends(l *look) {
+	c.looking--
+	if c.lookingInto[l.cgroup]--; c.lookingInto[l.cgroup] == 0 {
+		delete(c.lookingInto, l.cgroup)
+	}
+}
+
 // poll takes what has been found.
 func (c *contexts) poll() {
 	for {
 		select {
 		case l := <-c.looked:
-			c.looking--
+			c.ends(&l)
 			c.take(&l)
 		default:
 			return
@@ -190,30 +216,28 @@ type contextMappings struct {
 }
 
 // look looks into a process.
-func (c *contexts) look(pid uint32, of *contextOf) look {
-	l := look{pid: pid, of: of}
-	m, err := c.mappings(pid)
+func (c *contexts) look(l *look) {
+	m, err := c.mappings(l.pid)
 	if err != nil {
 		l.err = err
-		return l
+		return
 	}
 	if m.context == 0 {
 		l.err = threadcontext.ErrNone
-		return l
+		return
 	}
 	l.context = m.context
-	memory, err := os.Open(c.proc.Path(pid, "mem"))
+	memory, err := os.Open(c.proc.Path(l.pid, "mem"))
 	if err != nil {
 		l.err = err
-		return l
+		return
 	}
 	defer memory.Close()
 	bounded := &boundedReads{ReaderAt: memory, left: maxReads}
 	if l.keys, l.named, l.err = threadcontext.Keys(bounded, m.context); l.err != nil {
-		return l
+		return
 	}
 	l.place, l.err = m.find(bounded)
-	return l
 }
 
 // boundedReads is memory of which so many reads are left.

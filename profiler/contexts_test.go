@@ -7,12 +7,14 @@ import (
 	"debug/elf"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"log/slog"
 	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"syscall"
 	"testing"
 	"time"
 
@@ -232,6 +234,48 @@ type fakeContexts map[uint32]bpf.Context
 func (k fakeContexts) SetContext(pid uint32, c bpf.Context) error { k[pid] = c; return nil }
 func (k fakeContexts) DeleteContext(pid uint32) error             { delete(k, pid); return nil }
 
+// Processes that hold up whoever looks into them do so for their own cgroup.
+func TestContextsHeldUp(t *testing.T) {
+	proc := t.TempDir()
+	c := newContexts(fakeContexts{}, procfs.New(proc), slog.New(slog.NewTextHandler(t.Output(), nil)), prometheus.NewRegistry())
+	var held []string
+	for pid := range uint32(2 * maxLooking) {
+		dir := filepath.Join(proc, fmt.Sprint(pid+1))
+		maps := filepath.Join(dir, "maps")
+		err := errors.Join(os.Mkdir(dir, 0o700), os.Symlink("/bin/sleep", filepath.Join(dir, "exe")), syscall.Mkfifo(maps, 0o600))
+		if err != nil {
+			t.Fatal(err)
+		}
+		held = append(held, maps)
+		for _, at := range []uint64{1e9, 3e9} {
+			c.meet(&tick{Raw: sample.Raw{PID: pid + 1, CgroupID: 5, Time: at}})
+		}
+	}
+	if c.looking != maxLookingInto {
+		t.Errorf("%d looks are under way, want %d", c.looking, maxLookingInto)
+	}
+	for _, at := range []uint64{1e9, 3e9} {
+		c.meet(&tick{Raw: sample.Raw{PID: 1000, CgroupID: 6, Time: at}})
+	}
+	if l := <-c.looked; l.pid != 1000 {
+		t.Errorf("process %d was looked at", l.pid)
+	} else {
+		c.ends(&l)
+	}
+	for _, path := range held[:maxLookingInto] { // they end
+		f, err := os.OpenFile(path, os.O_RDWR, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.Close()
+		l := <-c.looked
+		c.ends(&l)
+	}
+	if c.looking != 0 || len(c.lookingInto) != 0 {
+		t.Errorf("%d looks are under way, %v", c.looking, c.lookingInto)
+	}
+}
+
 // What a look finds counts for the address space it was made for, and until the process
 // ends or has none any more.
 func TestContextsComeAndGo(t *testing.T) {
@@ -244,8 +288,9 @@ func TestContextsComeAndGo(t *testing.T) {
 			}
 		}
 		c.meet(&tick{Raw: sample.Raw{PID: 7, Time: 5e9}, space: space})
-		c.take(new(<-c.looked)) // there is no such process
-		c.looking--
+		l := <-c.looked // there is no such process
+		c.ends(&l)
+		c.take(&l)
 		return c.byPID[7]
 	}
 	of := meet(addressSpace{1, 1})

@@ -221,11 +221,12 @@ struct context_attributes {
 	__u16 bytes;
 	__u32 cpu;
 	__u64 time_ns; /* that of the tick to come */
+	__u64 named;   /* when the program had named its attributes last, by its own clock */
 	__u8 data[CONTEXT_BYTES];
 	__u8 reserved[4];
 };
 
-_Static_assert(sizeof(struct context_attributes) == 632, "struct context_attributes is part of the treaty");
+_Static_assert(sizeof(struct context_attributes) == 640, "struct context_attributes is part of the treaty");
 
 /*
  * Where frame pointers lead out of the pieces, to another stack or too far, what
@@ -363,9 +364,10 @@ struct context {
 	__s32 length; /* in the vector: of the number of its last slot */
 	__u32 stride; /* of its slots, in bytes, slot 0 first */
 	__u32 module;
+	__u64 named; /* address of the time at which the attributes were named last */
 };
 
-_Static_assert(sizeof(struct context) == 40, "struct context is part of the treaty");
+_Static_assert(sizeof(struct context) == 48, "struct context is part of the treaty");
 
 /* How many ticks of a process one sample stands for, 0 for none. The decision is about
  * one program: exec_id is that of its ticks. */

@@ -77,7 +77,9 @@ struct connection {
 	__u8 passing; /* the one that is served now was passed over */
 	__u8 answered; /* the one that was sent last */
 	__u8 ahead;   /* one byte of the next request was read */
-	__u8 reserved;
+	__u8 body;    /* the one that was read last may have a body */
+	__u8 forced;  /* it is sent because of that, not by chance, and stands for itself only */
+	__u8 reserved[3];
 };
 
 struct {
@@ -466,6 +468,22 @@ static __always_inline bool is_mere_client(const struct transfer *t, enum intere
 	return interest == (reads ? INTEREST_RESPONSE : INTEREST_REQUEST);
 }
 
+/* Whether a request, or what follows its first byte, may have a body. What looks like
+ * the next request may then be a part of that, which only user space can tell. */
+static __always_inline bool may_have_body(const __u8 *b, __u64 bytes)
+{
+	if (bytes == 1)
+		return b[0] != 'G' && b[0] != 'H';
+	switch (TEXT(b[0], b[1], b[2], b[3])) {
+	case TEXT('G', 'E', 'T', ' '):
+	case TEXT('E', 'T', ' ', '/'):
+	case TEXT('H', 'E', 'A', 'D'):
+	case TEXT('E', 'A', 'D', ' '):
+		return false;
+	}
+	return true;
+}
+
 /* Takes that a request, or one byte of it, is sent that is or is not of a server
  * whose memory tells. */
 static __always_inline struct connection *take_request(struct sock *sk, bool tells, __u64 bytes)
@@ -475,19 +493,21 @@ static __always_inline struct connection *take_request(struct sock *sk, bool tel
 	if (!c || bytes == 1) /* read by another goroutine */
 		return c;
 	c->told = tells ? c->told + 1 : 0;
-	c->left = c->told > BUSY ? LEAST + (bpf_get_prandom_u32() & SPREAD) : 0;
+	if (!c->forced)
+		c->left = c->told > BUSY ? LEAST + (bpf_get_prandom_u32() & SPREAD) : 0;
 	c->answered = false;
 	return c;
 }
 
 /* Whether a transfer on a connection belongs to a request that is passed over. */
-static __always_inline bool pass_over(struct connection *c, const struct transfer *t, enum interest interest,
-				      __u64 socket)
+static __always_inline bool pass_over(struct connection *c, const __u8 *b, const struct transfer *t,
+				      enum interest interest, __u64 socket)
 {
 	bool goes_on = c->ahead;
+	bool may_have;
 
 	if (t->what == ACTIVITY_WRITE) { /* of one that is not */
-		c->answered |= interest == INTEREST_RESPONSE;
+		c->answered |= interest == INTEREST_RESPONSE && b[9] != '1'; /* 1xx: it will be */
 		return false;
 	}
 	if (interest != INTEREST_REQUEST)
@@ -495,7 +515,10 @@ static __always_inline bool pass_over(struct connection *c, const struct transfe
 	c->ahead = t->bytes == 1;
 	if (goes_on)
 		return c->passing;
-	if (c->left == 0 || !c->answered || is_watched(socket)) {
+	may_have = may_have_body(b, t->bytes);
+	c->forced = c->body || may_have;
+	c->body = may_have;
+	if (c->forced || c->left == 0 || !c->answered || is_watched(socket)) {
 		c->passing = false;
 		return false;
 	}
@@ -541,6 +564,8 @@ static __always_inline void report(struct task_struct *task, struct record *r, c
 		tells = remember_server(&who);
 	if (sk && interest == INTEREST_REQUEST && t->what == ACTIVITY_READ)
 		c = take_request(sk, tells, t->bytes);
+	if (c && c->forced)
+		c = NULL;
 	if (c)
 		r->head.passed = c->passed;
 	r->head.socket = socket;
@@ -652,7 +677,7 @@ static __always_inline int on_socket(struct sock *sk, int result, int flags, enu
 	 * the way out of whatever call their thread makes (task_work_run()). */
 	if (!file || file_of(task, t.fd) != file)
 		return 0;
-	if (c && pass_over(c, &t, interest, file->f_inode->i_ino))
+	if (c && pass_over(c, r->data, &t, interest, file->f_inode->i_ino))
 		return 0;
 	report(task, r, &t, interest, sk, file->f_inode->i_ino,
 	       blocking_flag(file->f_flags, flags) |

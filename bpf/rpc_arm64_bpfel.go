@@ -67,7 +67,9 @@ type rpcConnection struct {
 	Passing  uint8
 	Answered uint8
 	Ahead    uint8
-	Reserved uint8
+	Body     uint8
+	Forced   uint8
+	Reserved [3]uint8
 }
 
 type rpcGoroutineKey struct {

@@ -576,6 +576,11 @@ static __always_inline void send_context(struct scratch *s)
 	bytes = read_context(task, c, to->data);
 	if (bytes == 0)
 		return;
+	to->named = user_word(c->named);
+	if (to->named == 0) { /* they are being named anew */
+		count(COUNTER_LABELS_CUT);
+		return;
+	}
 	to->kind = RECORD_CONTEXT;
 	to->bytes = bytes;
 	to->cpu = s->tick.cpu;

@@ -27,6 +27,7 @@ type samplerContext struct {
 	Length int32
 	Stride uint32
 	Module uint32
+	Named  uint64
 }
 
 type samplerContextAttributes struct {
@@ -35,6 +36,7 @@ type samplerContextAttributes struct {
 	Bytes    uint16
 	Cpu      uint32
 	TimeNs   uint64
+	Named    uint64
 	Data     [612]uint8
 	Reserved [4]uint8
 }
@@ -366,6 +368,7 @@ type samplerScratch struct {
 		Bytes    uint16
 		Cpu      uint32
 		TimeNs   uint64
+		Named    uint64
 		Data     [612]uint8
 		Reserved [4]uint8
 	}

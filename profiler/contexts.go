@@ -29,10 +29,12 @@ type contexts struct {
 	looks  *prometheus.CounterVec
 
 	byPID map[uint32]*contextOf
-	// looking is how many looks are under way. Memory that a process has a file or a
-	// user-space pager behind may let one wait for ever: nobody waits for looks.
-	looking int
-	looked  chan look
+	// looking is how many looks are under way, and lookingInto how many of them by cgroup.
+	// Memory that a process has a file or a user-space pager behind may let one wait for
+	// ever: nobody waits for looks, and those of one container wait for that one only.
+	looking     int
+	lookingInto map[uint64]int
+	looked      chan look
 }
 
 // contextMap is the kernel side of it.
@@ -47,6 +49,7 @@ type contextOf struct {
 	looking bool
 	placed  bool
 	keys    []string
+	named   uint64 // when the program had named them
 	// last is when it was looked at last, next when it is again, CLOCK_MONOTONIC, and
 	// wait how long after that once more; all in nanoseconds.
 	last, next, wait uint64
@@ -54,15 +57,20 @@ type contextOf struct {
 
 // look is what one look at a process found.
 type look struct {
-	pid   uint32
-	of    *contextOf
-	place threadcontext.Place
-	keys  []string
-	err   error
+	pid    uint32
+	cgroup uint64
+	of     *contextOf
+	place  threadcontext.Place
+	// context is where the process context is, and named when the keys were named.
+	context, named uint64
+	keys           []string
+	err            error
 }
 
 const (
-	maxLooking = 4
+	// Looks under way, and those into processes of one cgroup.
+	maxLooking     = 16
+	maxLookingInto = 2
 	// A process is looked at again after a second, and each time after twice as long,
 	// up to a minute or so.
 	firstLook = 1e9
@@ -81,8 +89,9 @@ func newContexts(kernel contextMap, proc procfs.FS, log *slog.Logger, reg promet
 			Name: "fleetprof_profiler_thread_contexts_total",
 			Help: "Looks for an OpenTelemetry thread context in processes, by result.",
 		}, []string{"result"}),
-		byPID:  make(map[uint32]*contextOf),
-		looked: make(chan look, maxLooking),
+		byPID:       make(map[uint32]*contextOf),
+		lookingInto: make(map[uint64]int),
+		looked:      make(chan look, maxLooking),
 	}
 	reg.MustRegister(c.looks)
 	return c
@@ -96,19 +105,42 @@ func (c *contexts) meet(t *tick) {
 		of = &contextOf{space: t.space, wait: firstLook, next: t.Time + firstLook}
 		c.byPID[t.PID] = of
 	}
-	if now := t.Time; !of.looking && now >= of.next && c.looking < maxLooking {
-		of.last, of.next, of.wait = now, now+of.wait, min(2*of.wait, lastLook)
-		of.looking = true
-		c.looking++
-		pid := t.PID
-		go func() { c.looked <- c.look(pid, of) }()
+	if t.Time >= of.next {
+		c.start(t, of)
 	}
-	if len(t.attributes) == 0 {
+	if len(t.attributes.data) == 0 {
 		return
 	}
-	var known bool
-	if t.Published, known = threadcontext.Attributes(of.keys, t.attributes); !known {
-		of.next = min(of.next, of.last+firstLook) // it has named more since
+	known := of.named == t.attributes.named // else its numbers may mean something else by now
+	if known {
+		t.Published, known = threadcontext.Attributes(of.keys, t.attributes.data)
+	}
+	if !known {
+		of.next = min(of.next, of.last+firstLook)
+	}
+}
+
+// start makes a process be looked at, now or at a later tick.
+func (c *contexts) start(t *tick, of *contextOf) {
+	if of.looking || c.looking == maxLooking || c.lookingInto[t.CgroupID] == maxLookingInto {
+		return
+	}
+	of.last, of.next, of.wait = t.Time, t.Time+of.wait, min(2*of.wait, lastLook)
+	of.looking = true
+	c.looking++
+	c.lookingInto[t.CgroupID]++
+	l := look{pid: t.PID, cgroup: t.CgroupID, of: of}
+	go func() {
+		c.look(&l)
+		c.looked <- l
+	}()
+}
+
+// ends takes that a look is no more under way.
+func (c *contexts) ends(l *look) {
+	c.looking--
+	if c.lookingInto[l.cgroup]--; c.lookingInto[l.cgroup] == 0 {
+		delete(c.lookingInto, l.cgroup)
 	}
 }
 
@@ -117,7 +149,7 @@ func (c *contexts) poll() {
 	for {
 		select {
 		case l := <-c.looked:
-			c.looking--
+			c.ends(&l)
 			c.take(&l)
 		default:
 			return
@@ -132,7 +164,7 @@ func (c *contexts) take(l *look) {
 	}
 	switch {
 	case l.err == nil:
-		l.of.keys = l.keys
+		l.of.keys, l.of.named = l.keys, l.named
 		if l.err = c.place(l); l.err == nil {
 			c.looks.WithLabelValues("found").Inc()
 			l.of.placed = true
@@ -153,6 +185,7 @@ func (c *contexts) place(l *look) error {
 	return c.kernel.SetContext(l.pid, bpf.Context{
 		Mm: l.of.space.mm, ExecId: l.of.space.execID, Offset: l.place.Offset,
 		Vector: l.place.Vector, Length: l.place.Length, Stride: l.place.Stride, Module: l.place.Module,
+		Named: l.context + threadcontext.NamedOffset,
 	})
 }
 
@@ -183,29 +216,28 @@ type contextMappings struct {
 }
 
 // look looks into a process.
-func (c *contexts) look(pid uint32, of *contextOf) look {
-	l := look{pid: pid, of: of}
-	m, err := c.mappings(pid)
+func (c *contexts) look(l *look) {
+	m, err := c.mappings(l.pid)
 	if err != nil {
 		l.err = err
-		return l
+		return
 	}
 	if m.context == 0 {
 		l.err = threadcontext.ErrNone
-		return l
+		return
 	}
-	memory, err := os.Open(c.proc.Path(pid, "mem"))
+	l.context = m.context
+	memory, err := os.Open(c.proc.Path(l.pid, "mem"))
 	if err != nil {
 		l.err = err
-		return l
+		return
 	}
 	defer memory.Close()
 	bounded := &boundedReads{ReaderAt: memory, left: maxReads}
-	if l.keys, l.err = threadcontext.Keys(bounded, m.context); l.err != nil {
-		return l
+	if l.keys, l.named, l.err = threadcontext.Keys(bounded, m.context); l.err != nil {
+		return
 	}
 	l.place, l.err = m.find(bounded)
-	return l
 }
 
 // boundedReads is memory of which so many reads are left.

@@ -7,12 +7,14 @@ import (
 	"debug/elf"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"log/slog"
 	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"syscall"
 	"testing"
 	"time"
 
@@ -185,12 +187,17 @@ func attributed(p *Profiler, got *recorder, pid uint32, keys int) (n int) {
 }
 
 // judgeContexts holds what samples say against what the program says. Until the process
-// has been looked at nothing is known, and of the key "late" for longer.
+// has been looked at nothing is known, nor from when it names its attributes anew until
+// it has been looked at again.
 func judgeContexts(t *testing.T, stretches []stretch, samples []*sample.Sample) {
 	t.Helper()
 	seen, missed := make(map[string]int), make(map[string]int)
 	found, foundLate := false, false
+	renamed := stretches[slices.IndexFunc(stretches, func(s stretch) bool { return s.Name == "renamed" })].Begin
 	for _, s := range samples {
+		if s.Time > renamed && renamed != 0 {
+			found, renamed = false, 0
+		}
 		labels := make(map[string]string)
 		for _, a := range s.Published {
 			labels[a.Key] = a.Value
@@ -227,6 +234,48 @@ type fakeContexts map[uint32]bpf.Context
 func (k fakeContexts) SetContext(pid uint32, c bpf.Context) error { k[pid] = c; return nil }
 func (k fakeContexts) DeleteContext(pid uint32) error             { delete(k, pid); return nil }
 
+// Processes that hold up whoever looks into them do so for their own cgroup.
+func TestContextsHeldUp(t *testing.T) {
+	proc := t.TempDir()
+	c := newContexts(fakeContexts{}, procfs.New(proc), slog.New(slog.NewTextHandler(t.Output(), nil)), prometheus.NewRegistry())
+	var held []string
+	for pid := range uint32(2 * maxLooking) {
+		dir := filepath.Join(proc, fmt.Sprint(pid+1))
+		maps := filepath.Join(dir, "maps")
+		err := errors.Join(os.Mkdir(dir, 0o700), os.Symlink("/bin/sleep", filepath.Join(dir, "exe")), syscall.Mkfifo(maps, 0o600))
+		if err != nil {
+			t.Fatal(err)
+		}
+		held = append(held, maps)
+		for _, at := range []uint64{1e9, 3e9} {
+			c.meet(&tick{Raw: sample.Raw{PID: pid + 1, CgroupID: 5, Time: at}})
+		}
+	}
+	if c.looking != maxLookingInto {
+		t.Errorf("%d looks are under way, want %d", c.looking, maxLookingInto)
+	}
+	for _, at := range []uint64{1e9, 3e9} {
+		c.meet(&tick{Raw: sample.Raw{PID: 1000, CgroupID: 6, Time: at}})
+	}
+	if l := <-c.looked; l.pid != 1000 {
+		t.Errorf("process %d was looked at", l.pid)
+	} else {
+		c.ends(&l)
+	}
+	for _, path := range held[:maxLookingInto] { // they end
+		f, err := os.OpenFile(path, os.O_RDWR, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.Close()
+		l := <-c.looked
+		c.ends(&l)
+	}
+	if c.looking != 0 || len(c.lookingInto) != 0 {
+		t.Errorf("%d looks are under way, %v", c.looking, c.lookingInto)
+	}
+}
+
 // What a look finds counts for the address space it was made for, and until the process
 // ends or has none any more.
 func TestContextsComeAndGo(t *testing.T) {
@@ -239,20 +288,27 @@ func TestContextsComeAndGo(t *testing.T) {
 			}
 		}
 		c.meet(&tick{Raw: sample.Raw{PID: 7, Time: 5e9}, space: space})
-		c.take(new(<-c.looked)) // there is no such process
-		c.looking--
+		l := <-c.looked // there is no such process
+		c.ends(&l)
+		c.take(&l)
 		return c.byPID[7]
 	}
 	of := meet(addressSpace{1, 1})
-	found := look{pid: 7, of: of, place: threadcontext.Place{Offset: -24}, keys: []string{"a"}}
+	found := look{pid: 7, of: of, place: threadcontext.Place{Offset: -24}, keys: []string{"a"}, named: 3}
 	c.take(&found)
 	if got := k[7]; got.Mm != 1 || got.ExecId != 1 || got.Offset != -24 {
 		t.Errorf("the kernel side has %+v", got)
 	}
-	named := tick{Raw: sample.Raw{PID: 7, Time: 5e9}, space: addressSpace{1, 1}, attributes: []byte("\x00\x01x\x01\x01y")}
+	named := tick{Raw: sample.Raw{PID: 7, Time: 5e9}, space: addressSpace{1, 1}, attributes: threadAttributes{3, []byte("\x00\x01x\x01\x01y")}}
 	c.meet(&named)
 	if len(named.Published) != 1 || named.Published[0].Key != "a" || of.next != 6e9 {
 		t.Errorf("attributes %v, looked at again at %d", named.Published, of.next)
+	}
+	of.next = 9e9
+	renamed := tick{Raw: sample.Raw{PID: 7, Time: 5e9}, space: addressSpace{1, 1}, attributes: threadAttributes{4, []byte("\x00\x01x")}}
+	c.meet(&renamed)
+	if len(renamed.Published) != 0 || of.next != 6e9 {
+		t.Errorf("named anew, attributes are %v, looked at again at %d", renamed.Published, of.next)
 	}
 	c.take(&look{pid: 7, of: of, err: threadcontext.ErrNone})
 	if len(k) > 0 {

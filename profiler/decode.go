@@ -19,7 +19,7 @@ type tick struct {
 	space addressSpace
 	// attributes are those of the thread's OpenTelemetry context, as the program has
 	// them.
-	attributes []byte
+	attributes threadAttributes
 	// late is what to walk the user stack with; nil if the kernel side did it.
 	late *lateStack
 }
@@ -76,7 +76,7 @@ type decoder struct {
 	// attributes what the program says of it.
 	requests   map[uint32]coming[sample.Request]
 	published  map[uint32]coming[[]sample.Attribute]
-	attributes map[uint32]coming[[]byte]
+	attributes map[uint32]coming[threadAttributes]
 }
 
 type comingStack struct {
@@ -89,7 +89,7 @@ func newDecoder() *decoder {
 		frames: newFrameCache(), coming: make(map[uint32]*comingStack),
 		requests:   make(map[uint32]coming[sample.Request]),
 		published:  make(map[uint32]coming[[]sample.Attribute]),
-		attributes: make(map[uint32]coming[[]byte]),
+		attributes: make(map[uint32]coming[threadAttributes]),
 	}
 }
 

@@ -53,6 +53,12 @@ func (d *decoder) labels(record []byte) error {
 	return nil
 }
 
+// threadAttributes are those of a thread's OpenTelemetry context, as the program has them.
+type threadAttributes struct {
+	named uint64 // when it had named them last, by its own clock
+	data  []byte
+}
+
 // context takes the attributes of a thread's OpenTelemetry context.
 func (d *decoder) context(record []byte) error {
 	h, rest, err := head[bpf.Attributes](record, bpf.AttributesBytes)
@@ -62,6 +68,6 @@ func (d *decoder) context(record []byte) error {
 	if len(rest) < int(h.Bytes) {
 		return malformed{"length of attributes", len(rest), int(h.Bytes)}
 	}
-	d.attributes[h.Cpu] = coming[[]byte]{h.TimeNs, bytes.Clone(rest[:h.Bytes])}
+	d.attributes[h.Cpu] = coming[threadAttributes]{h.TimeNs, threadAttributes{h.Named, bytes.Clone(rest[:h.Bytes])}}
 	return nil
 }

@@ -45,10 +45,10 @@ func TestDecodeLabels(t *testing.T) {
 }
 
 func TestDecodeContext(t *testing.T) {
-	h := bpf.Attributes{Kind: bpf.RecordContext, Cpu: 5, TimeNs: 1, Bytes: 4}
+	h := bpf.Attributes{Kind: bpf.RecordContext, Cpu: 5, TimeNs: 1, Named: 9, Bytes: 4}
 	record := encode(t, encode(t, h)[:bpf.AttributesBytes], []byte("abcd"))
-	if got := decodeAll(t, newDecoder(), record, encode(t, testTick(0), testFrames)); string(got.attributes) != "abcd" {
-		t.Errorf("got %q", got.attributes)
+	if got := decodeAll(t, newDecoder(), record, encode(t, testTick(0), testFrames)); string(got.attributes.data) != "abcd" || got.attributes.named != 9 {
+		t.Errorf("got %v", got.attributes)
 	}
 	whole := labelsRecord(t, label("a", "b"), label("c", "d"))
 	for name, record := range map[string][]byte{

@@ -278,7 +278,7 @@ func (e *Engine) goroutine(p *process, s *sample.Sample) verdictOf {
 	case parent == nil || parent.open == 0:
 		e.background(x)
 		return unattributed()
-	case parent.open > 1 || parent.first.sock.hidden:
+	case parent.open > 1 || parent.first.unsure():
 		return ambiguous(parent)
 	}
 	return e.child(s, parent.first.serial, bySocket(sample.Inferred, parent.first))
@@ -289,7 +289,9 @@ func (e *Engine) goroutine(p *process, s *sample.Sample) verdictOf {
 func (e *Engine) only(x *executor) verdictOf {
 	r := x.first
 	switch {
-	case x.open > 1 || r.sock.hidden:
+	case x.last.doubtful && !x.last.sock.hidden && (x.open == 1 || x.key.kind == sample.Thread):
+		return bySocket(sample.Exact, x.last).wait(forProof, x, x.last.ref())
+	case x.open > 1 || r.unsure() || r.sock.crowded():
 		return ambiguous(x)
 	case x.proc.keeps(e.now):
 		return bySocket(sample.Exact, r)
@@ -313,7 +315,7 @@ func (e *Engine) overdue(i int32) verdictOf {
 		return verdictOf{claim: w.claim}
 	case r == nil || w.why == forAnswer || x.proc.handsOff(e.now):
 		return unattributed()
-	case r.sock.hidden || x.open != 1:
+	case w.why == forProof || r.unsure() || x.open != 1:
 	case w.why == forModel && !r.loop && x.proc.keeps(e.now):
 		return verdictOf{claim: w.claim}
 	case w.why == forRun && x.run.get() == r && x.waited && x.certain && x.trusted(e.now) && x.runs >= provenRuns:
@@ -338,7 +340,7 @@ func (e *Engine) runVerdict(x *executor, r *request) verdictOf {
 	v := bySocket(sample.Inferred, r)
 	trusted := x.trusted(e.now)
 	switch {
-	case r.sock.hidden:
+	case r.unsure():
 		return ambiguous(x)
 	case x.proc.handsOff(e.now):
 		if !trusted {

@@ -43,6 +43,12 @@
 // taken effect. They show by answers nobody asked for. Such a connection is hidden:
 // its requests are counted, and ambiguous for good.
 //
+// # Bodies that look like heads
+//
+// They are reported. A request that may be such is doubtful until it is answered, and not
+// counted before (believe). An answer behind one whose length is not known, or to nobody,
+// is content, unless heads may have come that were not captured (cut).
+//
 // # Routes
 //
 // Requests are counted when they are over (free), since only then nothing more can

@@ -177,6 +177,7 @@ func (e *Engine) unread(a *sample.Activity) {
 	case s.proto == http2Protocol:
 		e.frames(s, a)
 		e.endAll(s, e.metrics.void)
+		s.missed = true
 	default:
 		s.hidden = true
 	}
@@ -252,6 +253,7 @@ func (e *Engine) LostActivities(n uint64) {
 	for s := e.socketList.newest; s != nil && s.used >= e.lostAt; s = s.links.older {
 		e.endAll(s, e.metrics.void)
 		s.known, s.glue, s.tie, s.about, s.waiting = false, s.glue[:0], ref{}, ref{}, 0
+		s.missed = true
 		if s.proto == http2Protocol && s.decoder != nil {
 			s.decoder.Lost(http2.Read, ignore)
 			s.decoder.Lost(http2.Write, ignore)
@@ -349,6 +351,8 @@ func isLoop(x *executor, a *sample.Activity) bool {
 // nil, by somebody unknown.
 func (e *Engine) finish(r *request, x *executor, status int) {
 	e.metrics.answered.Inc()
+	r.proc.answers = true
+	e.believe(r)
 	h := r.handler()
 	for range r.weight {
 		h.duration.Observe(time.Duration(e.now - r.time).Seconds())
@@ -377,6 +381,14 @@ func (e *Engine) finish(r *request, x *executor, status int) {
 	x.bound = e.now
 	x.quiet.answered, x.quiet.socket = e.now, r.sock.id
 	e.free(r)
+}
+
+// believe takes that a request was one.
+func (e *Engine) believe(r *request) {
+	if r.doubtful {
+		r.doubtful, r.sock.doubt = false, false
+		e.nextRequest(r)
+	}
 }
 
 // abandonReader settles what waits for a request of which nobody knows who

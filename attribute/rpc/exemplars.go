@@ -165,7 +165,7 @@ func (e *Engine) traceOf(p *process, s *sample.Sample, h *handler) *trace {
 		return nil
 	}
 	x := e.known(executorKey{p.pid, sample.Goroutine, s.Request.Goroutine})
-	if x == nil || x.open != 1 || x.first.sock.hidden || x.first.handler() != h {
+	if x == nil || x.open != 1 || x.first.unsure() || x.first.handler() != h {
 		return nil
 	}
 	return x.first.trace

@@ -40,7 +40,8 @@ var headStories = map[string]string{
 		T1 sample exact POST /a
 		T1 write 5 200
 		T1 read 5 GET /b
-		T1 sample exact GET /b`,
+		T1 sample exact GET /b
+		T1 write 5 200`,
 	"an answer that looks like a request": warm + `
 		T1 read 5 GET /a
 		T1 write 5 200

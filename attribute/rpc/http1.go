@@ -28,8 +28,15 @@ func (e *Engine) requestBytes(s *socket, a *sample.Activity) {
 			return
 		}
 	}
-	if isPreface(data) && s.n == 0 {
+	switch {
+	case !isPreface(data):
+	case s.n == 0 && !s.known && s.handler == nil:
 		e.startHTTP2(s, a, Fresh)
+		return
+	case s.n == 1 && s.upgradeH2C:
+		e.abandon(s.last, e.metrics.void) // 101 was not seen, nor perhaps what followed it
+		e.startHTTP2(s, a, Upgraded)
+		e.missWrites(s)
 		return
 	}
 	opened := e.requestHeads(s, x, a, data, total)
@@ -139,7 +146,7 @@ func (e *Engine) requestHeads(s *socket, x *executor, a *sample.Activity, data [
 		opened++
 		end, known := messageEnd(&h, data)
 		if !known {
-			s.body = unknownLength
+			s.body, s.cut = unknownLength, true
 			if h.end < 0 && h.length == 0 && !h.chunked {
 				s.body = 0
 			}
@@ -148,12 +155,12 @@ func (e *Engine) requestHeads(s *socket, x *executor, a *sample.Activity, data [
 			return opened
 		}
 		if end > total {
-			s.body, s.last.uploads = end-total, true
+			s.body, s.last.uploads, s.cut = end-total, true, true
 			return opened
 		}
 		data, total = data[min(end, int64(len(data))):], total-end
 	}
-	if s.watched && !s.pipelined && opened > 0 {
+	if s.watched && !s.pipelined && !s.hidden && opened > 0 {
 		e.watch(s, false)
 	}
 	return opened
@@ -210,21 +217,25 @@ func (e *Engine) pipelines(s *socket) {
 
 // request opens the request of a head.
 func (e *Engine) request(s *socket, x *executor, a *sample.Activity, h *head) {
+	loop := isLoop(x, a)
+	doubtful := s.doubt || !loop && x.elsewhere(s)
 	if s.n > 0 {
 		e.pipelines(s)
+		doubtful = e.doubted(s) || doubtful
+	} else if !s.pipelined {
+		s.rest = 0
 	}
-	loop := isLoop(x, a)
 	if x != nil {
 		x.bound = e.now
 		x.passes = s.passed > 0 || x.passes
-		if !loop && x.key.kind == sample.Thread {
-			e.nextRequest(x, s)
-		}
 	}
 	p := e.processOf(x, a.PID)
 	found, identity := e.handlers.path(p.service, h.method, h.target, h.cut)
 	r := e.admit(s, x, p, found)
-	r.identity, r.loop = identity, loop
+	r.identity, r.loop, r.doubtful = identity, loop, doubtful
+	if !doubtful {
+		e.nextRequest(r)
+	}
 	r.headOnly = string(h.method) == "HEAD"
 	s.upgradeH2C = h.upgradeH2C
 	e.carries(r, h.traceparent, h.end >= 0)
@@ -237,107 +248,38 @@ func (e *Engine) processOf(x *executor, pid uint32) *process {
 	return e.process(pid)
 }
 
-// nextRequest takes that a thread whose sockets block reads a request from one
-// of them: it is done with those of others.
-func (e *Engine) nextRequest(x *executor, s *socket) {
-	for r := x.last; r != nil && r.serial > x.turned; { // those before are a loop's
-		previous := r.prevOpen
-		if r.sock != s && !r.loop {
-			e.supersede(r)
-		}
-		r = previous
+// doubted takes that another head was read from a socket, and reports whether the last
+// request of it is doubtful. Then that was part of a body, and this may be, or they are
+// two requests at once.
+func (e *Engine) doubted(s *socket) bool {
+	if !s.last.doubtful {
+		return false
 	}
+	s.hidden = true
+	e.abandon(s.last, e.metrics.void)
+	return true
 }
 
-// answerBytes takes what was written to a server's socket.
-func (e *Engine) answerBytes(s *socket, a *sample.Activity) {
-	answer, ok := parseResponse(a.Data)
-	if !ok {
+// elsewhere reports whether a thread whose sockets block has a request from another
+// socket, and what it reads from this one may be what it needs for that: nothing that was
+// read from it was answered.
+func (x *executor) elsewhere(s *socket) bool {
+	return x != nil && x.key.kind == sample.Thread && s.handler == nil &&
+		x.last != nil && x.last.sock != s && !x.last.loop
+}
+
+// nextRequest takes that a thread whose sockets block has read a request from one
+// of them: it is done with those of others that it had before, but for streams of
+// HTTP/2, of which it may have many.
+func (e *Engine) nextRequest(r *request) {
+	if x := r.reader; x == nil || !r.open || r.loop || x.key.kind != sample.Thread {
 		return
 	}
-	x := e.executor(a.PID, a.TID, a.Executor)
-	data, total := a.Data, a.Bytes
-	for ok {
-		if answer.status == 101 && s.n > 0 {
-			e.switchProtocols(s, x, a, data, total, answer)
-			return
+	for old := r.prevOpen; old != nil && old.serial > r.reader.turned; { // those before are a loop's
+		previous := old.prevOpen
+		if old.sock != r.sock && !old.loop && old.stream == 0 {
+			e.supersede(old)
 		}
-		end := int64(-1)
-		if answer.status >= 200 {
-			if s.n == 0 && len(s.glue) > 1 && !e.torn(s, nil, a) {
-				s.role, s.known = server, true // less than a method was seen of it
-			}
-			headOnly, matched := e.answered(s, x, a.PID, answer.status)
-			if !matched || s.proto == noProtocol {
-				return
-			}
-			if headOnly {
-				answer.length = 0
-			}
-		}
-		if answer.end >= 0 && answer.length >= 0 {
-			end = int64(answer.end) + answer.length
-		}
-		more := s.n > 0 || answer.status < 200
-		if !more || end == total {
-			return
-		}
-		if end < 0 || end >= int64(len(data)) && end < total {
-			// Where the next answer begins cannot be told.
-			another := bytes.Contains(data[1:], []byte("HTTP/1."))
-			s.hidden = s.hidden || total > int64(len(data)) || end >= 0 || another
-			return
-		}
-		if end > total {
-			return
-		}
-		data, total = data[end:], total-end
-		answer, ok = parseResponse(data)
+		old = previous
 	}
-}
-
-// answered takes the answer to the oldest request of a socket.
-func (e *Engine) answered(s *socket, x *executor, pid uint32, status int) (headOnly, matched bool) {
-	r := s.first
-	if r == nil {
-		e.metrics.unmatched.Inc()
-		if s.known {
-			// There was a request that was not seen: it came with another.
-			e.pipelines(s)
-			s.hidden = true
-			h := e.processOf(x, pid).known(e.handlers.unknown(e.processOf(x, pid).service))
-			h.requests.Inc()
-			if status >= 500 {
-				h.errors.Inc()
-			}
-		}
-		return false, false
-	}
-	headOnly = r.headOnly
-	if status < 300 && r.h.labels.HTTPMethod == "CONNECT" {
-		s.proto = noProtocol
-	}
-	e.finish(r, x, status)
-	if s.n == 0 {
-		s.body = 0
-	}
-	if s.proto == noProtocol {
-		e.endAll(s, e.metrics.void)
-	}
-	return headOnly, true
-}
-
-// switchProtocols takes the answer 101: what follows is HTTP/2, or no HTTP at all.
-func (e *Engine) switchProtocols(s *socket, x *executor, a *sample.Activity, data []byte, total int64, answer response) {
-	if !s.upgradeH2C || answer.end < 0 || s.n != 1 {
-		e.finish(s.first, x, answer.status)
-		e.endAll(s, e.metrics.void)
-		s.proto = noProtocol
-		return
-	}
-	rest := *a
-	rest.Data, rest.Bytes = data[answer.end:], total-int64(answer.end)
-	s.body = 0
-	e.onStream(s.first, 1)
-	e.startHTTP2(s, &rest, Upgraded)
 }

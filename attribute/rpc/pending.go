@@ -20,6 +20,9 @@ const (
 	forRun
 	// forAnswer: what the executor answers next is what it worked on.
 	forAnswer
+	// forProof: what looked like a request may have been something else; its answer
+	// tells.
+	forProof
 	// forChild: a goroutine that goes on after the request of its parent was
 	// background work all the time.
 	forChild
@@ -184,7 +187,7 @@ func (e *Engine) settleSame(x *executor, r *request) {
 		return
 	}
 	e.settleEach(x, func(_ int32, w *waiter) (v verdictOf, ok bool) {
-		if w.why != forModel || w.about.serial != r.serial {
+		if w.why != forModel && w.why != forProof || w.about.serial != r.serial {
 			return v, false
 		}
 		switch {

@@ -109,7 +109,7 @@ func (x *executor) closes(r *request, now uint64) {
 // loop is not seen to do anything else.
 func (e *Engine) occupied(x *executor) bool {
 	q, r := &x.quiet, x.first
-	if x.open != 1 || !r.alone || !x.waited || r.sock.hidden || !x.proc.keeps(e.now) {
+	if x.open != 1 || !r.alone || !x.waited || r.unsure() || !x.proc.keeps(e.now) {
 		return false
 	}
 	q.worked += q.period

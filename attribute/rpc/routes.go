@@ -69,7 +69,7 @@ func (e *Engine) join(p *process, s *sample.Sample, h *handler) {
 	}
 	template.learn(h)
 	x := e.known(executorKey{p.pid, sample.Goroutine, q.Goroutine})
-	if x != nil && x.open == 1 && x.first.h == template && !x.first.sock.hidden {
+	if x != nil && x.open == 1 && x.first.h == template && !x.first.unsure() {
 		x.first.h = h
 	}
 }

@@ -38,6 +38,9 @@ type request struct {
 	uploads bool
 	// tied says that a request was written upstream for it.
 	tied bool
+	// doubtful says that what was read may have been part of a body, or of what its
+	// reader got for another request. Its answer shows that it was none.
+	doubtful bool
 	// alone says that its reader, an event loop, never had another one beside it.
 	alone bool
 	// trace is nil for one without a traceparent.
@@ -57,6 +60,9 @@ type ref struct {
 	serial uint64
 }
 
+// unsure reports whether nothing may be claimed for the request.
+func (r *request) unsure() bool { return r.doubtful || r.sock.hidden }
+
 func (r *request) ref() ref { return ref{r, r.serial} }
 
 // get is the request if it is not over.
@@ -65,66 +71,6 @@ func (f ref) get() *request {
 		return nil
 	}
 	return f.r
-}
-
-type role uint8
-
-const (
-	unknownRole role = iota
-	server           // requests are read from it
-	client           // requests are written to it
-)
-
-type protocol uint8
-
-const (
-	http1 protocol = iota
-	http2Protocol
-	// noProtocol: the socket has left HTTP, or cannot be followed.
-	noProtocol
-)
-
-type socket struct {
-	id    uint64
-	links links[socket]
-	role  role
-	proto protocol
-	used  uint64 // when it was last heard of
-
-	first, last *request // unanswered ones, in their order
-	n           int
-	// known says that a request of it was seen, and nothing got lost since.
-	known bool
-	// glue is the beginning of a head that was read in parts, and glueTime when.
-	glue     []byte
-	glueTime uint64
-	// body is what is to come of the body of the last request: bytes, or
-	// unknownLength.
-	body    int64
-	watched bool
-	// passed is how many requests were passed over since the last one, and handler
-	// what that one was.
-	passed  int
-	handler *handler
-	// pipelined: a request was read before the one before it was answered.
-	// hidden: on such a socket, bytes moved that were not captured, so requests
-	// or answers may have been missed.
-	pipelined, hidden bool
-	upgradeH2C        bool
-
-	// Of a client socket: the request on whose behalf another was written to it.
-	tie        ref
-	tieHandler *handler
-	tieCertain bool
-	waiting    int // requests written and not answered
-	about      ref // whose answer is being read
-
-	// decoder is nil on an HTTP/2 socket if it had to give way.
-	decoder       Decoder
-	decoderMemory int
-	decoders      links[socket] // by recency
-	// unwritten says that nothing was seen written to an HTTP/2 socket yet.
-	unwritten bool
 }
 
 type executorKey struct {
@@ -189,6 +135,9 @@ type process struct {
 	// same and handoff are when a request was last answered by who read it, and
 	// by somebody else; 0 for never.
 	same, handoff uint64
+	// answers says that it answered a request. What others read that looks like one
+	// is data.
+	answers bool
 	// routed says that its memory tells what its framework matched.
 	routed bool
 }
@@ -200,45 +149,6 @@ func (p *process) handsOff(now uint64) bool {
 
 // keeps reports whether who reads a request of the process answers it.
 func (p *process) keeps(now uint64) bool { return p.same != 0 && !p.handsOff(now) }
-
-// socket finds a socket, or makes one.
-func (e *Engine) socket(id uint64) *socket {
-	s := e.sockets[id]
-	if s == nil {
-		if e.socketList.n >= maxSockets {
-			e.metrics.socketsEvicted.Inc()
-			e.forgetSocket(e.socketList.oldest, e.metrics.void)
-		}
-		s = &socket{id: id}
-		if n := len(e.freeSockets); n > 0 {
-			s, e.freeSockets = e.freeSockets[n-1], e.freeSockets[:n-1]
-			*s = socket{id: id, glue: s.glue[:0]}
-		}
-		e.sockets[id] = s
-		e.socketList.push(s)
-	}
-	s.used = e.now
-	return s
-}
-
-// forgetSocket ends what is open on a socket, and forgets it.
-func (e *Engine) forgetSocket(s *socket, by counter) {
-	e.endAll(s, by)
-	e.dropDecoder(s)
-	e.socketList.remove(s)
-	delete(e.sockets, s.id)
-	if len(e.freeSockets) < maxFree {
-		e.freeSockets = append(e.freeSockets, s)
-	}
-}
-
-// endAll ends the open requests of a socket without an answer.
-func (e *Engine) endAll(s *socket, by counter) {
-	for s.first != nil {
-		e.abandon(s.first, by)
-	}
-	s.body = 0
-}
 
 // known finds an executor, nil if there is none. What it was at is not known any more
 // if activities were lost since it was last looked for.
@@ -376,8 +286,12 @@ func (r *request) shut(now uint64) {
 // it. Samples that wait for it must be settled before.
 func (e *Engine) free(r *request) {
 	s := r.sock
-	s.handler = r.handler()
-	s.handler.requests.Add(float64(r.weight))
+	if r.doubtful || !r.proc.answers {
+		s.passed += r.weight - 1
+	} else {
+		s.handler = r.handler()
+		s.handler.requests.Add(float64(r.weight))
+	}
 	r.shut(e.now)
 	if r.prevSock != nil {
 		r.prevSock.nextSock = r.nextSock

@@ -10,7 +10,7 @@ import (
 // stories are what must be said in which situation.
 func stories() map[string]string {
 	all := maps.Clone(threadStories)
-	for _, more := range []map[string]string{headStories, goStories, loopStories, quietStories, handoffStories} {
+	for _, more := range []map[string]string{headStories, bodyStories, goStories, loopStories, quietStories, handoffStories} {
 		maps.Copy(all, more)
 	}
 	return all

@@ -16,6 +16,8 @@ type Decoder interface {
 	Feed(dir http2.Direction, data []byte, total int64, emit func(http2.Event))
 	// Lost says that calls of a direction were missed.
 	Lost(dir http2.Direction, emit func(http2.Event))
+	// Answering reports whether an answer in a direction has begun and not ended.
+	Answering(dir http2.Direction) bool
 	// Bytes is about how much memory it holds.
 	Bytes() int
 	// Over reports whether nothing more will come of the connection.
@@ -53,10 +55,29 @@ func isPreface(b []byte) bool {
 
 // startHTTP2 begins to follow an HTTP/2 connection of a server.
 func (e *Engine) startHTTP2(s *socket, a *sample.Activity, how Start) {
+	e.toHTTP2(s, how)
+	e.frames(s, a)
+}
+
+func (e *Engine) toHTTP2(s *socket, how Start) {
 	s.role, s.proto, s.decoder = server, http2Protocol, e.options.NewDecoder(how)
 	e.watch(s, true)
-	s.unwritten = how == Fresh
-	e.frames(s, a)
+	s.unwritten, s.missed = how == Fresh, how == Joined
+}
+
+// missWrites takes that what was written to a connection until now was not seen.
+func (e *Engine) missWrites(s *socket) {
+	s.missed = true
+	if s.decoder != nil {
+		s.decoder.Lost(http2.Write, ignore)
+		e.weigh(s)
+	}
+}
+
+// crowded reports whether a thread that has one open request of an HTTP/2 connection may
+// be at another one: at an answer that it has begun, or at a stream that was not seen.
+func (s *socket) crowded() bool {
+	return s.proto == http2Protocol && (s.missed || s.decoder == nil || s.decoder.Answering(http2.Write))
 }
 
 // isSettings reports whether bytes begin with the frame that a server sends first,
@@ -66,7 +87,7 @@ func isSettings(b []byte) bool { return len(b) >= 9 && b[3] == 4 && b[4] == 0 }
 // frames takes bytes of an HTTP/2 connection.
 func (e *Engine) frames(s *socket, a *sample.Activity) {
 	if s.decoder == nil { // it had to give way
-		s.decoder, s.unwritten = e.options.NewDecoder(Joined), false
+		s.decoder, s.unwritten, s.missed = e.options.NewDecoder(Joined), false, true
 	}
 	x := e.executor(a.PID, a.TID, a.Executor)
 	dir := http2.Read
@@ -140,6 +161,7 @@ func (e *Engine) event(s *socket, x *executor, a *sample.Activity, v *http2.Even
 	switch {
 	case v.Kind == http2.Gap:
 		// Answers may have been missed, so nobody knows what is still open.
+		s.missed = true
 		e.endAll(s, e.metrics.void)
 	case r == nil:
 	case v.Kind == http2.Response && v.Dir == http2.Write:

@@ -28,11 +28,16 @@ func (e *Engine) upstreamRequest(s *socket, a *sample.Activity) {
 		return
 	}
 	r, certain := x.run.get(), x.certain
-	if r != nil {
+	switch {
+	case r != nil && r.doubtful:
+		return
+	case r != nil:
 		x.runs++
 		e.settleBracket(x, r)
-	} else if r, certain = e.untied(x, &h), false; r == nil {
-		return
+	default:
+		if r, certain = e.untied(x, &h), false; r == nil {
+			return
+		}
 	}
 	r.tied = true
 	s.tie, s.tieCertain, s.tieHandler = r.ref(), certain, r.h
@@ -46,7 +51,7 @@ const maxSearched = 1024
 // first): the only one there is, or the oldest that asks for the same. Which of
 // these it was does not matter, as they have one handler.
 func (e *Engine) untied(x *executor, h *head) *request {
-	if x.open == 1 {
+	if x.open == 1 && !x.first.doubtful {
 		return x.first
 	}
 	if x.open > maxSearched {
@@ -54,7 +59,7 @@ func (e *Engine) untied(x *executor, h *head) *request {
 	}
 	identity := e.handlers.identity(x.proc.service, byTemplate, h.method, h.target)
 	for r := x.first; r != nil; r = r.nextOpen {
-		if !r.tied && r.identity == identity {
+		if !r.tied && !r.doubtful && r.identity == identity {
 			return r
 		}
 	}

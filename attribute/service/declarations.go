@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"strings"
 	"sync"
 	"time"
 
@@ -20,9 +21,13 @@ const (
 	// maxEnviron bounds what is read of one environment, in bytes. The kernel allows
 	// for more (execve(2)), programs do not come with it.
 	maxEnviron = 256 << 10
-	// readers is how many environments are read at once. A process can make it take
-	// as long as it lives, and that many of them can make it stop for all.
-	readers = 4
+	// readers is how many environments are read at once, and readersOfOne how many of
+	// them of one cgroup. A process can make it take as long as it lives: those of one
+	// container can stop it for that container, those of eight for all.
+	readers      = 16
+	readersOfOne = 2
+	// spareBuffers is how many buffers are kept. More are made while readers are held up.
+	spareBuffers = 2
 	// maxWaiting bounds the processes that wait for being read; others are asked for
 	// again with their next sample.
 	maxWaiting = 512
@@ -38,8 +43,11 @@ type Declarations struct {
 	proc    procfs.FS
 	metrics metrics
 	waiting chan sample.Process
+	buffers chan []byte // of maxEnviron bytes, unused
 
 	mu sync.Mutex
+	// underWay is how many environments are being read, by cgroup.
+	underWay map[string]int
 	// recent and older are by the number of the execution. What is not used while
 	// recent fills up is forgotten.
 	recent, older map[uint64]declaration
@@ -69,7 +77,7 @@ type metrics struct {
 func newMetrics(r prometheus.Registerer) metrics {
 	reads := promauto.With(r).NewCounterVec(prometheus.CounterOpts{
 		Name: "fleetprof_environment_reads_total",
-		Help: "Environments of processes looked at for the name of a service, by result: changed is of one that executed another program by then, busy was put off.",
+		Help: "Environments of processes looked at for the name of a service, by result: changed is of one that executed another program by then, busy was put off, for want of room or because others of the cgroup are being read.",
 	}, []string{"result"})
 	return metrics{
 		read:    reads.WithLabelValues("read"),
@@ -88,6 +96,7 @@ func newMetrics(r prometheus.Registerer) metrics {
 func NewDeclarations(proc procfs.FS, size int, r prometheus.Registerer) *Declarations {
 	return &Declarations{
 		proc: proc, metrics: newMetrics(r), waiting: make(chan sample.Process, maxWaiting),
+		buffers: make(chan []byte, spareBuffers), underWay: make(map[string]int),
 		recent: make(map[uint64]declaration), older: make(map[uint64]declaration), size: size,
 	}
 }
@@ -97,13 +106,12 @@ func NewDeclarations(proc procfs.FS, size int, r prometheus.Registerer) *Declara
 func (d *Declarations) Run(ctx context.Context) {
 	for range readers {
 		go func() {
-			buf := make([]byte, maxEnviron)
 			for {
 				select {
 				case <-ctx.Done():
 					return
 				case p := <-d.waiting:
-					d.read(p, buf)
+					d.serve(p)
 				}
 			}
 		}()
@@ -142,8 +150,8 @@ func (d *Declarations) Of(execution uint64) (name string, known bool) {
 
 // Wait is Meet and Of, with some time in between if need be.
 func (d *Declarations) Wait(p sample.Process, atMost time.Duration) string {
-	d.Meet(p)
 	for deadline := time.Now().Add(atMost); ; time.Sleep(time.Millisecond) {
+		d.Meet(p) // again if it was put off
 		name, known := d.Of(p.Execution)
 		if known || !time.Now().Before(deadline) {
 			return name
@@ -170,11 +178,71 @@ func (d *Declarations) put(execution uint64, known declaration) {
 	d.recent[execution] = known
 }
 
-// read reads the environment of one process.
-func (d *Declarations) read(p sample.Process, buf []byte) {
+// serve reads the environment of one process, or puts it off if its cgroup has as many
+// readers as it may have.
+func (d *Declarations) serve(p sample.Process) {
+	group := d.cgroup(p.PID)
+	if !d.enter(p, group) {
+		d.metrics.busy.Inc()
+		return
+	}
 	d.metrics.stuck.Inc()
-	defer d.metrics.stuck.Dec()
+	d.read(p)
+	d.metrics.stuck.Dec()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.underWay[group]--; d.underWay[group] == 0 {
+		delete(d.underWay, group)
+	}
+}
+
+// cgroup names the cgroup of a process in all hierarchies; those of which it is not known
+// have one in common. Unlike the environment it is no memory of the process, which
+// cannot hold up the reading.
+func (d *Declarations) cgroup(pid uint32) string {
+	all, _ := d.proc.Cgroups(pid) // it may be gone
+	var name strings.Builder
+	for _, c := range all {
+		name.WriteString(c.Path)
+		name.WriteByte('\n')
+	}
+	return name.String()
+}
+
+func (d *Declarations) enter(p sample.Process, group string) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.underWay[group] < readersOfOne {
+		d.underWay[group]++
+		return true
+	}
+	known := d.get(p.Execution)
+	known.state = unread
+	d.put(p.Execution, known)
+	return false
+}
+
+func (d *Declarations) buffer() []byte {
+	select {
+	case b := <-d.buffers:
+		return b
+	default:
+		return make([]byte, maxEnviron)
+	}
+}
+
+func (d *Declarations) keep(b []byte) {
+	select {
+	case d.buffers <- b:
+	default:
+	}
+}
+
+// read reads the environment of one process.
+func (d *Declarations) read(p sample.Process) {
+	buf := d.buffer()
 	name, err := d.declared(p, buf)
+	d.keep(buf)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	known := d.get(p.Execution)

@@ -3,6 +3,9 @@
 package service
 
 import (
+	"errors"
+	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -112,6 +115,65 @@ func TestDeclarationsFail(t *testing.T) {
 	if f, g := testutil.ToFloat64(d.metrics.failed), testutil.ToFloat64(d.metrics.gone); f != 1 || g != 1 {
 		t.Errorf("%v failed, %v gone, want 1 and 1", f, g)
 	}
+}
+
+// Processes that hold up whoever reads their environment do so for their own cgroup, not
+// for others, and not for longer than they live.
+func TestDeclarationsHeldUp(t *testing.T) {
+	proc := t.TempDir()
+	d := NewDeclarations(procfs.New(proc), 1000, prometheus.NewRegistry())
+	go d.Run(t.Context())
+	var held []string
+	for pid := range uint32(2 * readers) {
+		held = append(held, filepath.Join(makeProcess(t, proc, pid+1, "/hostile"), "environ"))
+		if err := syscall.Mkfifo(held[pid], 0o600); err != nil { // opening it waits for a writer
+			t.Fatal(err)
+		}
+		d.Meet(sample.Process{PID: pid + 1, Execution: uint64(pid + 1), Executable: "sleep"})
+	}
+	makeEnviron := func(pid uint32, cgroup string) sample.Process {
+		dir := makeProcess(t, proc, pid, cgroup)
+		if err := os.WriteFile(filepath.Join(dir, "environ"), []byte("OTEL_SERVICE_NAME=shop\x00"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return sample.Process{PID: pid, Execution: uint64(pid), Executable: "sleep"}
+	}
+	if got := d.Wait(makeEnviron(1000, "/good"), patience); got != "shop" {
+		t.Errorf("declared %q, want shop", got)
+	}
+	if got := d.Wait(makeEnviron(1001, "/hostile"), 10*time.Millisecond); got != "" {
+		t.Errorf("declared %q though its cgroup is held up", got)
+	}
+	if n := testutil.ToFloat64(d.metrics.stuck); n != readersOfOne {
+		t.Errorf("%v readers are held up, want %d", n, readersOfOne)
+	}
+	for _, path := range held { // they end
+		f, err := os.OpenFile(path, os.O_RDWR, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.Close()
+	}
+	if got := d.Wait(makeEnviron(1002, "/hostile"), patience); got != "shop" {
+		t.Errorf("afterwards declared %q, want shop", got)
+	}
+}
+
+// makeProcess makes the directory of a process below /proc, without its environment.
+func makeProcess(t *testing.T, proc string, pid uint32, cgroup string) string {
+	t.Helper()
+	dir := filepath.Join(proc, fmt.Sprint(pid))
+	stat, err := os.ReadFile("/proc/self/stat")
+	if err == nil {
+		err = os.Mkdir(dir, 0o700)
+	}
+	for name, text := range map[string]string{"stat": string(stat), "cgroup": "0::" + cgroup + "\n"} {
+		err = errors.Join(err, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600))
+	}
+	if err = errors.Join(err, os.Symlink("/bin/sleep", filepath.Join(dir, "exe"))); err != nil {
+		t.Fatal(err)
+	}
+	return dir
 }
 
 // Nobody waits for reading, however long it takes, and memory is bounded.

@@ -4,6 +4,7 @@ package main
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -48,10 +49,10 @@ func TestBusyConnections(t *testing.T) {
 
 	const connections, each = 4, 10_000
 	var all errgroup.Group
-	items := make([]int, connections)
+	parts := make([]busyParts, connections)
 	for i := range connections {
 		all.Go(func() (err error) {
-			items[i], err = askParts(address, each)
+			parts[i], err = askParts(address, each)
 			return err
 		})
 	}
@@ -59,13 +60,15 @@ func TestBusyConnections(t *testing.T) {
 		t.Fatal(err)
 	}
 	time.Sleep(2 * settling)
-	sent, sentItems := float64(connections*each), 0
-	for _, n := range items {
-		sentItems += n
+	sent, sentItems, sentNotes := float64(connections*each), 0, 0
+	for _, p := range parts {
+		sentItems += p.items
+		sentNotes += p.notes
 	}
+	sentFailures := sent - float64(sentItems+sentNotes)
 	seen, passed := total()-before, agent.sum(t, "fleetprof_rpc_passed_requests_total")-passedBefore
 	t.Logf("%.0f requests sent, %.0f counted, %.0f of them passed over; %d of items, %.0f counted; %.0f failed, %.0f counted",
-		sent, seen, passed, sentItems, total("/items/")-itemsBefore, sent-float64(sentItems), failed()-failedBefore)
+		sent, seen, passed, sentItems, total("/items/")-itemsBefore, sentFailures, failed()-failedBefore)
 	if seen != sent {
 		t.Errorf("%.0f requests counted of %.0f", seen, sent)
 	}
@@ -77,39 +80,68 @@ func TestBusyConnections(t *testing.T) {
 	if diff := total("/items/") - itemsBefore - float64(sentItems); math.Abs(diff) > far {
 		t.Errorf("items are off by %.0f, more than %.0f", diff, far)
 	}
-	if diff := failed() - failedBefore - (sent - float64(sentItems)); math.Abs(diff) > far {
+	if diff := failed() - failedBefore - sentFailures; math.Abs(diff) > far {
 		t.Errorf("failures are off by %.0f, more than %.0f", diff, far)
+	}
+	if n := total("/hidden"); n != 0 {
+		t.Errorf("%.0f bodies counted as requests", n)
 	}
 	server.end()
 }
 
-// askParts sends requests on one connection: some for items, the others to fail, at
-// random. It returns how many were for items.
-func askParts(address string, requests int) (items int, err error) {
+// busyParts are how many requests were for what; the others were to fail.
+type busyParts struct{ items, notes int }
+
+// askParts sends requests on one connection, at random: for items, to fail, or notes, whose
+// bodies look like requests and are sent when the server reads them.
+func askParts(address string, requests int) (parts busyParts, err error) {
 	c, err := net.Dial("tcp", address)
 	if err != nil {
-		return 0, err
+		return parts, err
 	}
 	defer c.Close()
 	answers := bufio.NewReader(c)
 	for range requests {
-		path, want := "/fail", http.StatusInternalServerError
-		if rand.IntN(4) > 0 {
-			path, want = fmt.Sprintf("/items/%d", rand.Uint32()), http.StatusOK
-			items++
+		switch n := rand.IntN(64); {
+		case n == 0:
+			parts.notes++
+			err = sendNote(c, answers)
+		case n < 16:
+			_, err = io.WriteString(c, "GET /fail HTTP/1.1\r\nHost: a\r\n\r\n")
+			err = errors.Join(err, readAnswer(answers, http.StatusInternalServerError))
+		default:
+			parts.items++
+			_, err = fmt.Fprintf(c, "GET /items/%d HTTP/1.1\r\nHost: a\r\n\r\n", rand.Uint32())
+			err = errors.Join(err, readAnswer(answers, http.StatusOK))
 		}
-		if _, err := fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: %s\r\n\r\n", path, address); err != nil {
-			return 0, err
-		}
-		answer, err := http.ReadResponse(answers, nil)
 		if err != nil {
-			return 0, err
-		}
-		if _, err := io.Copy(io.Discard, answer.Body); err != nil || answer.StatusCode != want {
-			return 0, fmt.Errorf("%s: %s, %w", path, answer.Status, err)
+			return parts, err
 		}
 	}
-	return items, nil
+	return parts, nil
+}
+
+// sendNote posts what looks like a request, in a piece of its own.
+func sendNote(c net.Conn, answers *bufio.Reader) error {
+	const note = "GET /hidden HTTP/1.1\r\nHost: a\r\n\r\n"
+	_, err := fmt.Fprintf(c, "POST /notes HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n", len(note))
+	if err = errors.Join(err, readAnswer(answers, http.StatusContinue)); err != nil {
+		return err
+	}
+	_, err = io.WriteString(c, note)
+	return errors.Join(err, readAnswer(answers, http.StatusOK))
+}
+
+func readAnswer(answers *bufio.Reader, want int) error {
+	answer, err := http.ReadResponse(answers, nil)
+	if err != nil {
+		return err
+	}
+	if answer.StatusCode != want {
+		return fmt.Errorf("answer %s, want %d", answer.Status, want)
+	}
+	_, err = io.Copy(io.Discard, answer.Body)
+	return err
 }
 
 // sum adds up the agent's metrics of a name that have certain labels.

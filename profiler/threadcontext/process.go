@@ -26,50 +26,55 @@ const (
 // schemas are those of thread contexts in thread-local memory.
 var schemas = [...]string{"tls_v1", "tlsdesc_v1_dev"}
 
+// NamedOffset is where a process context has the time at which it was published last, a word,
+// 0 while it changes. What threads publish has the names of Keys as long as this stays.
+const NamedOffset = 16
+
 // Keys reads, from the process context at an address, the names of the attributes that
-// threads publish. It returns ErrNone if the process publishes none of threads,
+// threads publish, and when they were named, in nanoseconds by the clock of the
+// program. It returns ErrNone if the process publishes none of threads,
 // ErrUnsupported for an unknown version or schema, ErrDamaged, or an error of mem,
 // wrapped.
-func Keys(mem io.ReaderAt, at uint64) ([]string, error) {
-	payload, err := payloadOf(memory{mem}, at)
+func Keys(mem io.ReaderAt, at uint64) (keys []string, named uint64, err error) {
+	payload, named, err := payloadOf(memory{mem}, at)
 	if err != nil {
-		return nil, fmt.Errorf("read process context: %w", err)
+		return nil, 0, fmt.Errorf("read process context: %w", err)
 	}
-	keys, err := parseKeys(payload)
+	keys, err = parseKeys(payload)
 	if err != nil {
-		return nil, fmt.Errorf("parse process context: %w", err)
+		return nil, 0, fmt.Errorf("parse process context: %w", err)
 	}
-	return keys, nil
+	return keys, named, nil
 }
 
 // payloadOf reads the message of a process context, whole: its time does not change
 // meanwhile, and is not 0, as it is while it changes.
-func payloadOf(m memory, at uint64) ([]byte, error) {
+func payloadOf(m memory, at uint64) (payload []byte, published uint64, err error) {
 	for range maxTries {
 		h, err := m.bytes(at, contextHeaderBytes)
 		if err != nil {
-			return nil, err
+			return nil, 0, err
 		}
-		size, published := binary.LittleEndian.Uint32(h[12:]), binary.LittleEndian.Uint64(h[16:])
+		size, published := binary.LittleEndian.Uint32(h[12:]), binary.LittleEndian.Uint64(h[NamedOffset:])
 		switch {
 		case string(h[:8]) != "OTEL_CTX":
-			return nil, ErrNone
+			return nil, 0, ErrNone
 		case binary.LittleEndian.Uint32(h[8:]) != contextVersion:
-			return nil, ErrUnsupported
+			return nil, 0, ErrUnsupported
 		case size > maxPayload:
-			return nil, fmt.Errorf("%d bytes: %w", size, ErrUnsupported)
+			return nil, 0, fmt.Errorf("%d bytes: %w", size, ErrUnsupported)
 		case published == 0:
 			continue
 		}
 		payload, err := m.bytes(binary.LittleEndian.Uint64(h[24:]), int(size))
 		if err != nil {
-			return nil, err
+			return nil, 0, err
 		}
-		if again, err := m.word(at + 16); err != nil || again == published {
-			return payload, err
+		if again, err := m.word(at + NamedOffset); err != nil || again == published {
+			return payload, published, err
 		}
 	}
-	return nil, errors.New("it changes all the time")
+	return nil, 0, errors.New("it changes all the time")
 }
 
 // Fields of opentelemetry.proto.processcontext.v1development.ProcessContext and of

@@ -74,7 +74,7 @@ func TestKeys(t *testing.T) {
 		"bad length":         {context([]byte{0x12, 0xff}), nil, ErrDamaged},
 		"bad type":           {context([]byte{0x13}), nil, ErrDamaged},
 	} {
-		got, err := Keys(bytes.NewReader(c.memory), 0)
+		got, _, err := Keys(bytes.NewReader(c.memory), 0)
 		fails := c.err != nil || name == "changing" || name == "cut"
 		if !slices.Equal(got, c.want) || c.err != nil && !errors.Is(err, c.err) || (err != nil) != fails {
 			t.Errorf("%s: got %q, %v; want %q, %v", name, got, err, c.want, c.err)
@@ -105,7 +105,7 @@ func TestAttributes(t *testing.T) {
 func FuzzKeys(f *testing.F) {
 	f.Add(slices.Concat(attribute("threadlocal.attribute_key_map", array("a", "b")), attribute("threadlocal.schema_version", text("tls_v1"))))
 	f.Fuzz(func(t *testing.T, payload []byte) {
-		keys, err := Keys(bytes.NewReader(context(payload)), 0)
+		keys, _, err := Keys(bytes.NewReader(context(payload)), 0)
 		if len(keys) > maxKeys || err != nil && keys != nil {
 			t.Errorf("%d keys, error %v", len(keys), err)
 		}

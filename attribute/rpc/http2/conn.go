@@ -5,6 +5,7 @@ package http2
 import (
 	"encoding/binary"
 	"math"
+	"slices"
 )
 
 const (
@@ -99,6 +100,12 @@ func NewUpgraded() *Conn {
 // Over reports whether nothing more will come of the connection: it is not
 // HTTP/2, or frames were not found again. It then holds no memory but its own.
 func (c *Conn) Over() bool { return c.halves[Read].phase == over && c.halves[Write].phase == over }
+
+// Answering reports whether an answer that goes in a direction has begun, and its end was
+// not seen.
+func (c *Conn) Answering(dir Direction) bool {
+	return slices.ContainsFunc(c.streams, func(s stream) bool { return s.answered && !s.ended[dir] })
+}
 
 // Dropped is how many streams were dropped because too many were open.
 func (c *Conn) Dropped() uint64 { return c.dropped }

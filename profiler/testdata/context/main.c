@@ -2,8 +2,8 @@
 /*
  * Publishes OpenTelemetry thread contexts (OTEP 4947) around its work, on two threads.
  * Of each stretch it says on standard output on which thread and when it was, and what
- * the attributes were. It names one more attribute when it reads a line, and ends with
- * its standard input. `main [LIBRARY]`: the library has the variable, and is loaded when
+ * the attributes were. When it reads a line it names its attributes anew, in another order
+ * and with one more. It ends with its standard input. `main [LIBRARY]`: the library has the variable, and is loaded when
  * the program runs.
  */
 #define _GNU_SOURCE
@@ -64,7 +64,7 @@ static struct header {
 	uint8_t *payload;
 } *context;
 
-/* Publishes the process context: first without the last key, then with it. */
+/* Publishes the process context. */
 static void publish(const char *const keys[], int count)
 {
 	uint8_t *payload = malloc(512), values[128], value[128], text[64];
@@ -97,12 +97,29 @@ static void publish(const char *const keys[], int count)
 	context->published = now();
 }
 
-static const char *const keys[] = { "http.route", "http.request.method", "user.id", "late" };
-static volatile int ending;
+static const char *const keys[] = { "http.route", "http.request.method", "user.id" };
+static const char *const keys_later[] = { "late", "http.route", "http.request.method", "user.id" };
+static int first; /* number of http.route */
+static pthread_mutex_t publishing[2] = { PTHREAD_MUTEX_INITIALIZER, PTHREAD_MUTEX_INITIALIZER };
+static volatile int renaming, ending;
+
+/* Names the attributes anew while no thread publishes any. */
+static void rename_keys(void)
+{
+	renaming = 1;
+	for (int i = 0; i < 2; i++)
+		pthread_mutex_lock(&publishing[i]);
+	printf("{\"Begin\":%llu,\"Name\":\"renamed\"}\n", (unsigned long long)now());
+	publish(keys_later, 4);
+	first = 1;
+	renaming = 0;
+	for (int i = 0; i < 2; i++)
+		pthread_mutex_unlock(&publishing[i]);
+}
 
 static void put(struct record *r, int key, const char *value)
 {
-	r->attributes[r->bytes] = key;
+	r->attributes[r->bytes] = (first + key) % 4;
 	r->attributes[r->bytes + 1] = strlen(value);
 	memcpy(r->attributes + r->bytes + 2, value, strlen(value));
 	r->bytes += strlen(value) + 2;
@@ -126,8 +143,14 @@ static void *serve(void *number)
 {
 	struct record r = { .trace = "0123456789abcdef", .span = "01234567" };
 	char labels[200], route[50];
+	pthread_mutex_t *mine = &publishing[(intptr_t)number];
 
+	pthread_mutex_lock(mine);
 	for (int i = 0; !ending; i++) {
+		pthread_mutex_unlock(mine);
+		while (renaming)
+			usleep(1000);
+		pthread_mutex_lock(mine);
 		work("none", "");
 		r.valid = 1;
 		r.bytes = 0;
@@ -160,6 +183,7 @@ static void *serve(void *number)
 		work("empty", "");
 		attach(NULL);
 	}
+	pthread_mutex_unlock(mine);
 	return NULL;
 }
 
@@ -184,7 +208,7 @@ int main(int argc, char **argv)
 	for (intptr_t i = 0; i < 2; i++)
 		pthread_create(&threads[i], NULL, serve, (void *)i);
 	if (getchar() != EOF)
-		publish(keys, 4);
+		rename_keys();
 	while (getchar() != EOF)
 		;
 	ending = 1;

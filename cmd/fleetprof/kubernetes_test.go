@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/fleetprof/fleetprof/attribute/container"
+	"github.com/fleetprof/fleetprof/internal/procfs"
+	"github.com/fleetprof/fleetprof/sample"
+)
+
+// newClusterAPI is an API server of Kubernetes that knows two pods of the node node-1, by
+// their UIDs: one of the Deployment cart, one of the StatefulSet ledger. It answers once
+// ready is closed. It returns a kubeconfig file.
+func newClusterAPI(t *testing.T, ready <-chan struct{}, cart, ledger string) string {
+	t.Helper()
+	const head = `"apiVersion":"meta.k8s.io/v1","kind":"PartialObjectMetadata`
+	object := func(name, uid, kind, owner, ownerUID string) string {
+		return fmt.Sprintf(`{%s","metadata":{"name":%q,"namespace":"shop","uid":%q,"ownerReferences":[`+
+			`{"apiVersion":"apps/v1","kind":%q,"name":%q,"uid":%q,"controller":true}]}}`, head, name, uid, kind, owner, ownerUID)
+	}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case <-ready:
+		case <-r.Context().Done():
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		switch {
+		case r.URL.Path == "/apis/apps/v1/namespaces/shop/replicasets/cart-5d8f":
+			fmt.Fprint(w, object("cart-5d8f", "set", "Deployment", "cart", "deployment"))
+		case r.URL.Path != "/api/v1/pods" || r.URL.Query().Get("fieldSelector") != "spec.nodeName=node-1":
+			http.NotFound(w, r)
+		case r.URL.Query().Get("watch") != "":
+			w.(http.Flusher).Flush()
+			<-r.Context().Done()
+		default:
+			fmt.Fprintf(w, `{%sList","metadata":{"resourceVersion":"7"},"items":[%s]}`, head, strings.Join([]string{
+				object("cart-0", cart, "ReplicaSet", "cart-5d8f", "set"), object("ledger-0", ledger, "StatefulSet", "ledger", "stateful"),
+			}, ","))
+		}
+	}))
+	t.Cleanup(func() {
+		server.CloseClientConnections()
+		server.Close()
+	})
+	path := filepath.Join(t.TempDir(), "kubeconfig")
+	text := fmt.Sprintf("{apiVersion: v1, kind: Config, current-context: c, contexts: [{name: c, context: {cluster: c}}], clusters: [{name: c, cluster: {server: %q}}]}", server.URL)
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// What is known of a pod is not all before its owner is known, so that nothing is excluded
+// for want of it; then what was decided is decided anew.
+func TestOwnersAreWaitedFor(t *testing.T) {
+	ready := make(chan struct{})
+	config := newClusterAPI(t, ready, "uid-cart", "uid-ledger")
+	w, err := newWorkloads(naming{Containerd: t.TempDir() + "/none", Kubernetes: config, NodeName: "node-1"},
+		procfs.New("/proc"), container.Hierarchy{}, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for id, labels := range map[string]map[string]string{
+		"of a pod": {sample.LabelPodUID: "uid-cart"}, "of none": {sample.LabelContainerName: "lone"},
+	} {
+		w.names.Put(container.Description{Namespace: "k8s.io", ID: id, Labels: sample.NewLabelSet(labels)})
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() { defer close(ended); w.Run(ctx) }()
+	t.Cleanup(func() { cancel(); <-ended })
+	if l, known := w.complete(sample.Labels{Container: "of none"}); !known {
+		t.Errorf("a container of no pod waits for owners: %v", l)
+	}
+	if l, known := w.complete(sample.Labels{Container: "of a pod"}); known {
+		t.Errorf("all is known of a pod before anybody told: %v", l)
+	}
+	close(ready)
+	select {
+	case <-w.owners.Late():
+	case <-time.After(time.Minute):
+		t.Fatal("nobody is told that owners came late")
+	}
+	l, known := w.complete(sample.Labels{Container: "of a pod"})
+	if !known || l.Get(sample.LabelDeployment) != "cart" || l.Get(sample.LabelReplicaSet) != "cart-5d8f" || l.Get(sample.LabelPodUID) != "uid-cart" {
+		t.Errorf("known %v: %v", known, l)
+	}
+}

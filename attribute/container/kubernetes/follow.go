@@ -15,10 +15,11 @@ import (
 	"github.com/fleetprof/fleetprof/sample"
 )
 
-// shortWatch is what a watch lasts at least that ends as it should.
-const shortWatch = time.Second
+// shortWatch is what a watch lasts at least that ends as it should, if it has told of nothing.
+// One that tells of nothing has a bookmark every minute.
+const shortWatch = 30 * time.Second
 
-var errShortWatch = errors.New("watch ended at once")
+var errShortWatch = errors.New("watch ended early")
 
 // follow lists the pods of the node and goes on with what happens to them until ctx ends or
 // there is an error. A watch that ends is continued where it ended.

@@ -44,7 +44,7 @@ func TestOwnersInvariants(t *testing.T) {
 	const size = 10
 	o := NewOwners(size, prometheus.NewRegistry())
 	random := rand.New(rand.NewPCG(1, 2))
-	for range 20_000 {
+	for range 5_000 {
 		uid, set := fmt.Sprint(random.IntN(15)), fmt.Sprint("set-", random.IntN(4))
 		_, before := o.Lookup(uid)
 		switch random.IntN(4) {

@@ -269,6 +269,7 @@ func TestBadServers(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel() // client-go waits a second before it tries a broken connection again
 			server := newFakeAPI(t)
 			server.change(watch.Added, podOf("a", "uid-a", "apps/v1", "DaemonSet", "a", "ds-1"))
 			f := follow(t, server)

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/pprof/profile"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/fleetprof/fleetprof/attribute/container"
@@ -99,4 +100,42 @@ func TestOwnersAreWaitedFor(t *testing.T) {
 	if !known || l.Get(sample.LabelDeployment) != "cart" || l.Get(sample.LabelReplicaSet) != "cart-5d8f" || l.Get(sample.LabelPodUID) != "uid-cart" {
 		t.Errorf("known %v: %v", known, l)
 	}
+}
+
+// A program that rules exclude as long as nobody tells of its owner is sampled again once
+// the API server answers.
+func TestLateOwnersAreObeyed(t *testing.T) {
+	needRoot(t)
+	const uid = "0a1b2c3d-0000-4000-8000-000000000003"
+	config := filepath.Join(t.TempDir(), "config.yaml")
+	rules := "relabel_configs: [{source_labels: [process_executable_name, k8s_deployment_name], regex: 'burn;', action: drop}]\n"
+	if err := os.WriteFile(config, []byte(rules), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c, ready := newContainerd(t), make(chan struct{})
+	agent := newWatcher(t, "--config="+config, "--containerd="+c.socket,
+		"--kubernetes="+newClusterAPI(t, ready, uid, "uid-ledger"), "--node-name=node-1")
+	pod := plainPod{c: c, podLabels: podLabels{namespace: "shop", pod: "cart-0", uid: uid}, namespace: "k8s.io"}
+	pod.start(t, "web", "0")
+	excluded := func() float64 { return metrics(t, agent.address)["fleetprof_selection_processes"] }
+	awaitTrue(t, "to be excluded", func() bool { return excluded() == 1 })
+	close(ready)
+	awaitTrue(t, "to be included again", func() bool { return excluded() == 0 })
+	awaitTrue(t, "samples", func() bool { return len(deployments(agent.read(t, 0))) > 0 })
+	if got := deployments(agent.read(t, 0)); len(got) != 1 || got["cart"] == 0 {
+		t.Errorf("samples by Deployment: %v, want those of cart", got)
+	}
+}
+
+// deployments counts the samples of the program burn by their Deployment.
+func deployments(windows []*profile.Profile) map[string]int {
+	counts := make(map[string]int)
+	for _, w := range windows {
+		for _, s := range w.Sample {
+			if strings.Join(s.Label["process_executable_name"], "") == "burn" {
+				counts[strings.Join(s.Label["k8s_deployment_name"], "")]++
+			}
+		}
+	}
+	return counts
 }

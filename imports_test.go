@@ -38,6 +38,9 @@ const (
 	runtimeAPI = "github.com/containerd/containerd/api"
 	grpc       = "google.golang.org/grpc"
 	protobuf   = "google.golang.org/protobuf"
+	clientGo   = "k8s.io/client-go"
+	logging    = "github.com/go-logr/logr"
+	apiTypes   = "k8s.io/apimachinery" // what client-go answers with
 )
 
 // room is one row of the plan: a folder with all below it that is not a room of
@@ -82,6 +85,7 @@ func plan() []room {
 		{name: "profiler/governor", modules: list(metrics, sys), never: network},
 		{name: "attribute", rooms: list("sample", "internal/procfs"), modules: list(metrics, prometheus, common, sync, sys)},
 		{name: "attribute/container/containerd", rooms: list("sample", "attribute"), modules: list(metrics, runtimeAPI, grpc, protobuf)},
+		{name: "attribute/container/kubernetes", rooms: list("sample"), modules: list(metrics, clientGo, apiTypes, logging)},
 		{name: "symbolize", rooms: list("sample", "internal/objfile", "internal/gopclntab"), modules: list(demangle, metrics, sync), never: network},
 		{name: "window", rooms: list("sample"), modules: list(compress, pprof, metrics), never: network},
 		{name: "uploader", rooms: list("sample", "internal/endpoint"), modules: list(compress, metrics, sync, sys)},
@@ -89,7 +93,7 @@ func plan() []room {
 		{
 			name: "cmd",
 			rooms: list("sample", "policy", "policy/remote", "internal/objfile", "internal/procfs", "internal/statedir", "bpf", "profiler", "profiler/governor", "attribute",
-				"attribute/container/containerd", "symbolize", "window", "uploader", "server"),
+				"attribute/container/containerd", "attribute/container/kubernetes", "symbolize", "window", "uploader", "server"),
 			modules: list(flags, units, yaml, compress, pprof, metrics, prometheus, sync, sys),
 		},
 	}

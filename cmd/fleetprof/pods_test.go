@@ -4,6 +4,7 @@ package main
 
 import (
 	"fmt"
+	"maps"
 	"math"
 	"os"
 	"path/filepath"
@@ -22,6 +23,7 @@ import (
 var workloadLabels = []string{
 	"container_name", "container_image_name", "k8s_namespace_name", "k8s_pod_name", "k8s_pod_uid",
 	"k8s_container_name", "k8s_pod_label_team", "service_name", "systemd_unit", "aws_ecs_task_arn",
+	"k8s_node_name", "k8s_deployment_name", "k8s_replicaset_name", "k8s_statefulset_name",
 }
 
 // TestPods runs two pods with two containers each, one made through containerd's own API
@@ -31,9 +33,17 @@ var workloadLabels = []string{
 func TestPods(t *testing.T) {
 	needRoot(t)
 	c := newContainerd(t)
-	agent := newWatcher(t, "--containerd="+c.socket, "--pod-labels=team", "--frequency=1999")
-	shop := newPlainPod(t, c, podLabels{"shop", "cart-0", "0a1b2c3d-0000-4000-8000-000000000001", "green", "cart"})
-	bankLabels := podLabels{"bank", "ledger-0", "0a1b2c3d-0000-4000-8000-000000000002", "blue", "ledger"}
+	const cart, ledger = "0a1b2c3d-0000-4000-8000-000000000001", "0a1b2c3d-0000-4000-8000-000000000002"
+	answering := make(chan struct{})
+	close(answering)
+	agent := newWatcher(t, "--containerd="+c.socket, "--pod-labels=team", "--frequency=1999",
+		"--kubernetes="+newClusterAPI(t, answering, cart, ledger), "--node-name=node-1")
+	shop := newPlainPod(t, c, podLabels{"shop", "cart-0", cart, "green", "cart", map[string]string{
+		"k8s_node_name": "node-1", "k8s_replicaset_name": "cart-5d8f", "k8s_deployment_name": "cart",
+	}})
+	bankLabels := podLabels{"bank", "ledger-0", ledger, "blue", "ledger", map[string]string{
+		"k8s_node_name": "node-1", "k8s_statefulset_name": "ledger",
+	}}
 	bank := newCRI(t, c.socket).pod(t, bankLabels.namespace, bankLabels.pod, bankLabels.uid,
 		map[string]string{"team": "blue", "app": "no", "app.kubernetes.io/name": "ledger"})
 	j := podJudge{containers: make(map[string]*podContainer), sandboxes: map[string]map[string]string{
@@ -76,15 +86,20 @@ func TestPods(t *testing.T) {
 }
 
 // podLabels are what samples say of a pod.
-type podLabels struct{ namespace, pod, uid, team, service string }
+type podLabels struct {
+	namespace, pod, uid, team, service string
+	owners                             map[string]string
+}
 
 // of are the labels of a container of the pod.
 func (p podLabels) of(name string) map[string]string {
-	return map[string]string{
+	labels := map[string]string{
 		"container_name": name, "container_image_name": containerImage, "k8s_namespace_name": p.namespace,
 		"k8s_pod_name": p.pod, "k8s_pod_uid": p.uid, "k8s_container_name": name, "k8s_pod_label_team": p.team,
 		"service_name": p.service,
 	}
+	maps.Copy(labels, p.owners)
+	return labels
 }
 
 // ofSandbox are the labels of the pod's sandbox.

@@ -96,6 +96,7 @@ func (s *selection) Run(ctx context.Context) {
 			return
 		case <-changed:
 		case <-s.again:
+		case <-s.workloads.owners.Late():
 		}
 	}
 }

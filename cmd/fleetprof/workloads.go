@@ -5,9 +5,12 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -15,6 +18,7 @@ import (
 
 	"github.com/fleetprof/fleetprof/attribute/container"
 	"github.com/fleetprof/fleetprof/attribute/container/containerd"
+	"github.com/fleetprof/fleetprof/attribute/container/kubernetes"
 	"github.com/fleetprof/fleetprof/attribute/service"
 	"github.com/fleetprof/fleetprof/internal/procfs"
 	"github.com/fleetprof/fleetprof/sample"
@@ -24,6 +28,8 @@ import (
 type naming struct {
 	Containerd string   `help:"Socket of containerd, which knows the names, images and pods of containers; auto is the first of the usual places that exists, empty is none." default:"auto" placeholder:"PATH"`
 	PodLabels  []string `help:"Labels of Kubernetes pods to put on samples, as k8s_pod_label_NAME." placeholder:"NAME,…"`
+	Kubernetes string   `help:"API of Kubernetes, which knows the owners of this node's pods, such as k8s_deployment_name: a kubeconfig file; auto is the service account of the agent's own pod, if it has one; empty is none." default:"auto" placeholder:"FILE"`
+	NodeName   string   `help:"Name of this node in Kubernetes, spec.nodeName of its pods. Default: this host's name." placeholder:"NAME"`
 }
 
 // The bounds of what is remembered: more than the containers of any host, those that
@@ -32,6 +38,7 @@ const (
 	cgroupsRemembered    = 16384
 	containersRemembered = 8192
 	executionsRemembered = 16384
+	podsRemembered       = 2048
 )
 
 // declarationTime bounds how long the metrics of a process wait for its own name, which
@@ -44,12 +51,15 @@ type workloads struct {
 	places   *container.Resolver // nil where containers cannot be told apart
 	names    *container.Table
 	source   *containerd.Source // nil if nobody is to be asked
+	owners   *kubernetes.Owners
+	cluster  *kubernetes.Source // nil if nobody is to be asked
 	declared *service.Declarations
 }
 
 func newWorkloads(n naming, proc procfs.FS, h container.Hierarchy, reg prometheus.Registerer, log *slog.Logger) (*workloads, error) {
 	w := &workloads{
 		names:    container.NewTable(containersRemembered, reg),
+		owners:   kubernetes.NewOwners(podsRemembered, reg),
 		declared: service.NewDeclarations(proc, executionsRemembered, reg),
 	}
 	if h.MountPoint != "" {
@@ -58,7 +68,7 @@ func newWorkloads(n naming, proc procfs.FS, h container.Hierarchy, reg prometheu
 		})
 	}
 	if n.Containerd == "" {
-		return w, nil
+		return w, nil // without it no container is known to be a pod's
 	}
 	var err error
 	w.source, err = containerd.New(containerd.Options{
@@ -67,7 +77,33 @@ func newWorkloads(n naming, proc procfs.FS, h container.Hierarchy, reg prometheu
 	if err != nil {
 		return nil, fmt.Errorf("--pod-labels: %w", err)
 	}
-	return w, nil
+	w.cluster, err = n.cluster(w.owners, reg, log)
+	return w, err
+}
+
+// cluster is the API of Kubernetes that is to be asked, nil if none is.
+func (n naming) cluster(owners *kubernetes.Owners, reg prometheus.Registerer, log *slog.Logger) (*kubernetes.Source, error) {
+	if n.Kubernetes == "" {
+		return nil, nil
+	}
+	node := n.NodeName
+	if node == "" {
+		name, err := os.Hostname()
+		if err != nil {
+			return nil, fmt.Errorf("learn the host's name: %w; set --node-name", err)
+		}
+		node = strings.ToLower(name) // as the kubelet does
+	}
+	source, err := kubernetes.New(kubernetes.Options{
+		Config: n.Kubernetes, Node: node, Owners: owners, Logger: log, Registerer: reg,
+	})
+	if errors.Is(err, kubernetes.ErrNoCluster) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("--kubernetes: %w", err)
+	}
+	return source, nil
 }
 
 // Run learns names until ctx ends.
@@ -76,6 +112,9 @@ func (w *workloads) Run(ctx context.Context) {
 	running.Go(func() { w.declared.Run(ctx) })
 	if w.source != nil {
 		running.Go(func() { w.source.Run(ctx) })
+	}
+	if w.cluster != nil {
+		running.Go(func() { w.cluster.Run(ctx) })
 	}
 	running.Wait()
 }
@@ -100,6 +139,10 @@ func (w *workloads) complete(l sample.Labels) (complete sample.Labels, known boo
 	declared, known := w.declared.Of(l.Execution)
 	described, told := w.names.Lookup(l.Container)
 	l.More = described.Labels
+	if uid := l.More.Get(sample.LabelPodUID); uid != "" && w.cluster != nil {
+		owners, all := w.owners.Lookup(uid)
+		l.More, told = l.More.With(owners), told && all
+	}
 	l.Service = serviceName(declared, described, l.Unit, l.Executable)
 	l.Execution = 0
 	return l, known && (told || l.Container == "")

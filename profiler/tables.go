@@ -315,6 +315,9 @@ func (t *tables) settle(b *built) bool {
 			level = slog.LevelWarn
 		}
 		t.log.Log(context.Background(), level, "object has no unwind table", "path", b.object.Path, "error", b.err)
+	case b.table.Stats.Damaged > 0:
+		t.stats.damaged.Add(float64(b.table.Stats.Damaged))
+		t.log.Warn("unwind information is damaged, code that it describes has none", "path", b.object.Path, "entries", b.table.Stats.Damaged)
 	}
 	return true
 }
@@ -366,7 +369,7 @@ func images(files *Files, proc procfs.FS) func(*sample.Object) (*image, error) {
 type tableStats struct {
 	builds                         *prometheus.CounterVec
 	buildSeconds                   prometheus.Histogram
-	queueFull, evictions           prometheus.Counter
+	queueFull, evictions, damaged  prometheus.Counter
 	segmentsExhausted              prometheus.Counter
 	listsInstalled, listsEvicted   prometheus.Counter
 	listsRefused, listErrors       prometheus.Counter
@@ -377,6 +380,7 @@ func newTableStats(reg prometheus.Registerer) *tableStats {
 	counter, gauge := registering(reg, "fleetprof_unwind_")
 	s := &tableStats{
 		queueFull:         counter("queue_full_total", "Tables asked for while too many others were to be built; asked for again with the next sample."),
+		damaged:           counter("damaged_entries_total", "Functions, or whole sections, of mapped files whose unwind information contradicts itself or the file."),
 		evictions:         counter("evictions_total", "Tables that gave way to others."),
 		segmentsExhausted: counter("segments_exhausted_total", "Code segments there was no number for; their frames are found by frame pointers."),
 		listsInstalled:    counter("lists_installed_total", "Lists of mappings handed to the kernel side."),

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"debug/elf"
+	"encoding/binary"
 	"errors"
 	"io"
 	"io/fs"
@@ -155,6 +156,34 @@ func TestTablesRefuse(t *testing.T) {
 				t.Errorf("%d words of room", tt.shelf.room.total)
 			}
 		})
+	}
+}
+
+// TestTablesDamaged builds a table of a file in which three functions refer to what is no
+// common information entry: theirs are counted and told of, all others have rows.
+func TestTablesDamaged(t *testing.T) {
+	content := readFile(t, libc)
+	f, err := elf.NewFile(bytes.NewReader(content))
+	if err != nil {
+		t.Fatal(err)
+	}
+	frames := content[f.Section(".eh_frame").Offset:]
+	for damaged := 0; damaged < 3; frames = frames[4+binary.LittleEndian.Uint32(frames):] {
+		if id := frames[4:8]; binary.LittleEndian.Uint32(id) != 0 { // not itself a CIE
+			binary.LittleEndian.PutUint32(id, 2)
+			damaged++
+		}
+	}
+	tt := newTablesTest(t, 1<<20)
+	o := tt.add(content)
+	tt.start(t.Context())
+	tt.build(o)
+	tt.expect(o, bpf.SegmentReady, "placed")
+	if n := testutil.ToFloat64(tt.stats.damaged); n != 3 {
+		t.Errorf("%v damaged entries, want 3", n)
+	}
+	if log := tt.log.String(); strings.Count(log, "level=WARN") != 1 || !strings.Contains(log, "entries=3") {
+		t.Errorf("logged: %q", log)
 	}
 }
 

@@ -77,11 +77,22 @@ MEASURING := ./bpf ./cmd/fleetprof ./profiler
 STEPPING  := ./profiler/unwind
 
 .PHONY: test
-test: test-packages lint check-generate ## Lint and all tests, after installing what they need
+test: test-packages lint check-generate test-load ## Lint and all tests, after installing what they need
 	$(GO) test -race -run '^$$' ./... >/dev/null
 	$(GO) test -race -count=1 -p 1 $(MEASURING)
 	$(GO) test -count=1 $(STEPPING) # pure: nothing to race, and five times as long with the detector
 	$(GO) test -race -count=1 -p 2 $$($(GO) list ./... | grep -vE '/(bpf|cmd/fleetprof|profiler|profiler/unwind)$$')
+
+# The oldest and the newest kernel of each architecture. The machines are emulated on amd64 only.
+KERNEL_ENDS := 5.10-amd64 5.10-arm64 newest-amd64 newest-arm64
+
+.PHONY: test-load
+ifeq ($(shell uname -m),x86_64)
+test-load: vm-packages ## Load the BPF programs on the oldest and the newest kernel; make test-vm does far more
+	$(GO) run ./.ci/vm -kernels '$(KERNEL_ENDS)' ./bpf
+else
+test-load: ; @echo 'test-load needs an amd64 machine: the BPF programs are loaded on this kernel only'
+endif
 
 .PHONY: test-root
 test-root: test-packages ## All tests as root, so that none is skipped for want of rights

@@ -60,6 +60,8 @@ type executable struct {
 	generation uint32
 	placed     bool
 	segments   []objfile.Segment
+	// scheduler is the code at which stacks of the scheduler end, as offsets in the file.
+	scheduler []goruntime.Code
 	// offsets is where probes go into the file, once a process was seen to serve
 	// requests; probing says that they are wanted, or there.
 	offsets []uint64
@@ -150,7 +152,28 @@ func (p *programs) fill(ctx context.Context, r *readProgram) error {
 	r.segments = f.Segments
 	r.layout = layoutOf(layout)
 	r.offsets = probeOffsets(f.Segments, layout.Served)
+	r.scheduler = codeOffsets(f.Segments, layout.Scheduler)
 	return nil
+}
+
+// codeOffsets moves code from addresses as linked to offsets in the file.
+func codeOffsets(segments []objfile.Segment, all []goruntime.Code) (offsets []goruntime.Code) {
+	for _, c := range all {
+		if start, ok := codeOffset(segments, c.Start); ok {
+			offsets = append(offsets, goruntime.Code{Start: start, End: start + c.End - c.Start})
+		}
+	}
+	return offsets
+}
+
+// codeOffset is where the code of an address as linked stands in the file.
+func codeOffset(segments []objfile.Segment, address uint64) (offset uint64, ok bool) {
+	for _, s := range segments {
+		if s.Flags&elf.PF_X != 0 && address >= s.Address && address-s.Address < s.FileSize {
+			return address - s.Address + s.Offset, true
+		}
+	}
+	return 0, false
 }
 
 // probeOffsets lists where the goroutines begin that serve one request each. Those that
@@ -160,10 +183,8 @@ func probeOffsets(segments []objfile.Segment, all []goruntime.Served) (offsets [
 		if s.Kind == goruntime.HTTP1 || s.Probe == 0 {
 			continue
 		}
-		for _, segment := range segments {
-			if segment.Flags&elf.PF_X != 0 && s.Probe >= segment.Address && s.Probe-segment.Address < segment.FileSize {
-				offsets = append(offsets, s.Probe-segment.Address+segment.Offset)
-			}
+		if offset, ok := codeOffset(segments, s.Probe); ok {
+			offsets = append(offsets, offset)
 		}
 	}
 	return offsets
@@ -323,6 +344,25 @@ func (p *programs) executor(pid uint32) uint32 {
 		return e.executor
 	}
 	return bpf.ExecutorUnknown
+}
+
+// leaves takes the goroutine from a sample whose stack ends in the scheduler: that has just
+// left it or is about to execute it, and the records that say who executes are changed
+// while it is at that.
+func (p *programs) leaves(s *sample.Sample, stop sample.Stop) {
+	if s.Executor.Kind != sample.Goroutine || stop != sample.StopEnd || len(s.Stack) == 0 {
+		return
+	}
+	outermost := s.Stack[len(s.Stack)-1]
+	e := p.byPID[s.Process.PID]
+	if e == nil || p.byObject[outermost.Object] != e {
+		return
+	}
+	for _, c := range e.scheduler {
+		if outermost.Offset >= c.Start && outermost.Offset < c.End {
+			s.Executor, s.Request, s.Published = sample.Executor{Kind: sample.RuntimeExecutor}, sample.Request{}, nil
+		}
+	}
 }
 
 // inPlace tells whether the kernel side still has the layout of a program.

@@ -153,5 +153,7 @@ func (p *Profiler) handOn(t *tick, proc *process) {
 		p.stats.truncated.WithLabelValues(t.Stop.String()).Inc()
 	}
 	p.stats.samples.Inc()
-	p.opts.Sink.Sample(p.processes.locate(&t.Raw, proc, p.files.hold))
+	s := p.processes.locate(&t.Raw, proc, p.files.hold)
+	p.programs.leaves(s, t.Stop)
+	p.opts.Sink.Sample(s)
 }

@@ -49,7 +49,13 @@ type Layout struct {
 	// Refused says of each kind of server that is in the program but not in
 	// Served why.
 	Refused []error
+	// Scheduler is the code at which the stacks end on which the runtime executes for
+	// no goroutine.
+	Scheduler []Code
 }
+
+// Code is a function's, by addresses as linked.
+type Code struct{ Start, End uint64 }
 
 // Runtime are offsets in the runtime's own records.
 type Runtime struct {
@@ -154,8 +160,8 @@ func Read(f *objfile.File) (*Layout, error) {
 	if err != nil {
 		return nil, fmt.Errorf("find Go functions: %w", err)
 	}
-	l := &Layout{Version: info.version, Runtime: o.Runtime, HTTP: o.HTTP}
 	s := finder{machine: m, elf: f.Machine, table: t, named: named}
+	l := &Layout{Version: info.version, Runtime: o.Runtime, HTTP: o.HTTP, Scheduler: s.scheduler()}
 	if l.TLS, err = s.threadPointer(); err != nil {
 		return nil, &UnsupportedError{info.version, err.Error()}
 	}

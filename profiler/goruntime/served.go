@@ -14,6 +14,9 @@ import (
 const (
 	// tlsUser begins with a read of the g of its thread.
 	tlsUser = "runtime.stackcheck"
+	// leavesGoroutine changes from a goroutine's stack to that of the scheduler, and
+	// startsThread is the first function on that of a thread.
+	leavesGoroutine, startsThread = "runtime.mcall", "runtime.mstart"
 	// vdsoUser calls the vDSO.
 	vdsoUser = "runtime.nanotime1"
 	// maxCode is how much code of a function is looked at, in bytes. What spills
@@ -74,7 +77,7 @@ func servers() []server {
 
 // wanted tells the functions that are looked for by their names.
 func wanted(all []server) func(name []byte) bool {
-	prefixes := [][]byte{[]byte(tlsUser), []byte(vdsoUser)}
+	prefixes := [][]byte{[]byte(tlsUser), []byte(vdsoUser), []byte(leavesGoroutine), []byte(startsThread)}
 	for _, s := range all {
 		prefixes = append(prefixes, []byte(s.starters), []byte(s.callee))
 	}
@@ -104,6 +107,16 @@ func (s *finder) function(name string) *function {
 		return nil
 	}
 	return &s.named[i]
+}
+
+// scheduler finds the code that begins stacks of the scheduler.
+func (s *finder) scheduler() (all []Code) {
+	for _, name := range [...]string{leavesGoroutine, startsThread} {
+		if f := s.function(name); f != nil {
+			all = append(all, Code{f.start, f.end})
+		}
+	}
+	return all
 }
 
 // threadPointer finds where the g of a thread stands.

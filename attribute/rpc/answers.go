@@ -43,7 +43,7 @@ func (e *Engine) answerBytes(s *socket, a *sample.Activity) {
 			return
 		}
 		if end > total {
-			s.rest = end - total
+			s.rest, s.bare = end-total, total == int64(answer.end)
 			return
 		}
 		data, total = data[end:], total-end
@@ -52,13 +52,20 @@ func (e *Engine) answerBytes(s *socket, a *sample.Activity) {
 }
 
 // behindRest is what was written behind the rest of an answer. A head in that is content,
-// or writes were not reported: then nobody knows what is answered any more.
+// or writes were not reported: then nobody knows what is answered any more. Where nothing
+// but the head of an answer was seen, its content went by sendfile(2) more likely than it
+// is a head itself.
 func (e *Engine) behindRest(s *socket, a *sample.Activity) (data []byte, total int64) {
 	data, total = a.Data, a.Bytes
 	if s.rest == 0 {
 		return data, total
 	}
 	_, answers := parseResponse(data)
+	if answers && s.bare {
+		s.hidden, s.rest = true, 0
+		return data, total
+	}
+	s.bare = false
 	in := min(s.rest, total)
 	s.rest -= in
 	s.hidden = s.hidden || answers || in < total && in >= int64(len(data))

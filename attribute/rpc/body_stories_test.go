@@ -143,7 +143,7 @@ var bodyStories = map[string]string{
 		T1 write 5 200`,
 	"pipelining, and an answer with a body that looks like answers": warm + `
 		T1 read 5 GET /a + GET /b + GET /c
-		T1 write 5 "HTTP/1.1 200 OK\r\nContent-Length: 84\r\n\r\n"
+		T1 write 5 "HTTP/1.1 200 OK\r\nContent-Length: 84\r\n\r\n" of 48
 		T1 write 5 200
 		T1 write 5 200
 		T1 sample ambiguous
@@ -153,6 +153,21 @@ var bodyStories = map[string]string{
 		T1 sample unattributed
 		counted GET /a 1
 		counted GET /b 1
+		counted GET /c 1
+		counted * 0`,
+	"pipelining, and answers whose bodies go by sendfile": warm + `
+		T1 read 5 GET /a + GET /b + GET /c
+		T1 write 5 "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"
+		T1 write 5 "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"
+		T1 sample ambiguous
+		T1 write 5 "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"
+		T1 sample unattributed
+		T1 read 5 GET /a + GET /b
+		T1 write 5 "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"
+		T1 write 5 "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"
+		T1 sample unattributed
+		counted GET /a 2
+		counted GET /b 2
 		counted GET /c 1
 		counted * 0`,
 	"pipelining, and an answer of which nobody knows the length": warm + `

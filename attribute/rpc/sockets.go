@@ -45,6 +45,8 @@ type socket struct {
 	cut bool
 	// rest is how many bytes of an answer are to be written, where answers may follow.
 	rest int64
+	// bare says that none of what the answer's head announces was seen yet.
+	bare bool
 	// passed is how many requests were passed over since the last one, and handler
 	// what that one was.
 	passed  int

@@ -9,8 +9,6 @@ import "debug/elf"
 type arch struct {
 	machine        elf.Machine
 	sp, fp, ra, bx uint64
-	// result is the register of results, noRegister if nobody asks.
-	result uint64
 	// g is the register in which Go code keeps its goroutine.
 	g uint64
 	// belowSP is how far below SP the innermost frame record may begin, in bytes: Go
@@ -43,7 +41,7 @@ func archOf(m elf.Machine) (*arch, bool) {
 	switch m {
 	case elf.EM_X86_64:
 		return &arch{
-			machine: m, sp: 7, fp: 6, ra: 16, bx: 3, result: 0, g: 14, pointer: 1<<64 - 1,
+			machine: m, sp: 7, fp: 6, ra: 16, bx: 3, g: 14, pointer: 1<<64 - 1,
 			// struct rt_sigframe without pretcode (arch/x86/include/asm/sigframe.h):
 			// 40 bytes to uc_mcontext, which starts with r8. In the order rax, rdx,
 			// rcx, rbx, rsi, rdi, rbp, rsp, r8 to r15.
@@ -60,7 +58,7 @@ func archOf(m elf.Machine) (*arch, bool) {
 			signal[i] = uint16(312 + 8*i)
 		}
 		return &arch{
-			machine: m, sp: 31, fp: 29, ra: 30, bx: noRegister, result: noRegister, g: 28, link: true,
+			machine: m, sp: 31, fp: 29, ra: 30, bx: noRegister, g: 28, link: true,
 			belowSP: 8, pointer: 1<<56 - 1,
 			signal: signal, signalIP: 568,
 			setsFP: 8, // MOVD R29, -8(RSP); SUB $8, RSP, R29

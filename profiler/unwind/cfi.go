@@ -91,8 +91,6 @@ type program struct {
 	loc uint64
 	// field is the address of the instructions, for DW_CFA_set_loc.
 	field uint64
-	// savesResult says that the function saves the register of results: see ehReturn.
-	savesResult bool
 	// emit takes a row; addresses never decrease.
 	emit func(addr uint64, r Rule) error
 }
@@ -241,7 +239,6 @@ func (p *program) set(register uint64, to found) {
 	if at := p.state.register(p.arch, p.cie.ra, register); at != nil {
 		*at = to
 	}
-	p.savesResult = p.savesResult || register == p.arch.result && to.how == howCFA
 }
 
 // restore gives a register the rule that the CIE's instructions left it with.

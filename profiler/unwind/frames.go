@@ -35,8 +35,6 @@ type frames struct {
 	// exact says that the section's end is known, so that an empty entry in the
 	// midst of it, the terminator of one linked file, is not the end.
 	exact bool
-	// code reads the file's bytes at an address as linked.
-	code func(b []byte, addr uint64) error
 
 	cies map[uint64]*cie
 }
@@ -288,11 +286,6 @@ func (f *frames) rows(ref uint64, emit func(addr uint64, r Rule) error) error {
 	if err != nil {
 		return err
 	}
-	p := program{arch: f.arch, cie: fn.cie, state: fn.cie.initial, loc: fn.start, field: fn.field}
-	e := ehReturn{program: &p, code: f.code, start: fn.start, emit: emit}
-	p.emit = e.add
-	if err := p.run(&fn.program); err != nil {
-		return err
-	}
-	return e.finish()
+	p := program{arch: f.arch, cie: fn.cie, state: fn.cie.initial, loc: fn.start, field: fn.field, emit: emit}
+	return p.run(&fn.program)
 }

@@ -31,7 +31,7 @@ func newFrames(f *objfile.File, s objfile.Section, to *frames) (source, error) {
 	if err != nil {
 		return nil, err
 	}
-	to.window, to.addr, to.cies, to.code = w, s.Address, make(map[uint64]*cie), f.ReadAddress
+	to.window, to.addr, to.cies = w, s.Address, make(map[uint64]*cie)
 	return to, nil
 }
 

@@ -70,6 +70,9 @@ func TestPods(t *testing.T) {
 	c.end(t, unix.SIGKILL)
 	time.Sleep(2 * time.Second) // names must survive that
 	c.start(t)
+	awaitTrue(t, "the agent to follow containerd again", func() bool {
+		return metrics(t, agent.address)["fleetprof_containerd_connected"] == 1
+	})
 	brief("brief2")
 	j.containers["web"].stop(t)
 	c.run(t, "-n", "k8s.io", "task", "rm", "--force", "web")

@@ -3,13 +3,11 @@
 package profiler
 
 import (
-	"debug/elf"
 	"io"
 	"log/slog"
 	"os"
 	"os/exec"
 	"path"
-	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -126,14 +124,9 @@ func TestProgramsOfThreadsAndGoroutines(t *testing.T) {
 	}
 }
 
-// What a program is becomes known of all that were met meanwhile and still run it, without
-// another tick.
 // A stack that ends in runtime.mcall or runtime.mstart is the scheduler's, whatever the
 // runtime's records say at that instant; one that ends elsewhere, or is cut, is not.
 func TestProgramsLeaveTheScheduler(t *testing.T) {
-	p, _, _ := newTestPrograms(t)
-	p.start(t.Context())
-	t.Cleanup(p.close)
 	if os.Getenv(readySpin) != "" {
 		t.Skip("an emulated machine has no Go, see docs/kernels.md")
 	}
@@ -141,46 +134,33 @@ func TestProgramsLeaveTheScheduler(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	p, _, _ := newTestPrograms(t)
+	p.start(t.Context())
+	t.Cleanup(p.close)
 	proc := running(program, path.Base(program))
 	p.settle(t, 7, proc, addressSpace{mm: 1, execID: 1})
 	object := proc.regions[0].object
-	f, err := elf.Open(program)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	symbols, err := f.Symbols()
-	if err != nil {
-		t.Fatal(err)
-	}
-	text := f.Section(".text")
-	judged := 0
-	for _, symbol := range symbols {
-		name := strings.TrimSuffix(symbol.Name, ".abi0")
-		scheduler := name == "runtime.mcall" || name == "runtime.mstart"
-		if !scheduler && name != "runtime.goexit" && name != "runtime.schedule" {
-			continue
-		}
-		judged++
-		at := symbol.Value - text.Addr + text.Offset + symbol.Size/2
+	for name, scheduler := range map[string]bool{
+		"runtime.mcall": true, "runtime.mstart.abi0": true, "runtime.goexit.abi0": false, "runtime.schedule": false,
+	} {
+		start, end := extent(t, program, name)
 		for _, stop := range []sample.Stop{sample.StopEnd, sample.StopCode} {
 			s := &sample.Sample{
 				Process: sample.Process{PID: 7}, Executor: sample.Executor{Kind: sample.Goroutine, Goroutine: 3},
 				Request: sample.Request{Goroutine: 3}, Published: []sample.Attribute{{Key: "k", Value: "v"}},
-				Stack: sample.Stack{{Object: object, Offset: 1}, {Object: object, Offset: at}},
+				Stack: sample.Stack{{Object: object, Offset: 1}, {Object: object, Offset: (start + end) / 2}},
 			}
 			p.leaves(s, stop)
 			left := s.Executor == sample.Executor{Kind: sample.RuntimeExecutor} && s.Request == sample.Request{} && s.Published == nil
 			if want := scheduler && stop == sample.StopEnd; left != want {
-				t.Errorf("%s, %v: executor is %v, the scheduler's: want %v", symbol.Name, stop, s.Executor, want)
+				t.Errorf("%s, %v: executor is %v, the scheduler's: want %v", name, stop, s.Executor, want)
 			}
 		}
 	}
-	if judged < 4 {
-		t.Errorf("%d functions", judged)
-	}
 }
 
+// What a program is becomes known of all that were met meanwhile and still run it, without
+// another tick.
 func TestProgramsTellThoseThatWait(t *testing.T) {
 	p, k, _ := newTestPrograms(t)
 	p.start(t.Context())

@@ -263,7 +263,7 @@ func TestContextsHeldUp(t *testing.T) {
 		c.ends(&l)
 	}
 	for _, path := range held[:maxLookingInto] { // they end
-		f, err := os.OpenFile(path, os.O_RDWR, 0)
+		f, err := os.OpenFile(path, os.O_WRONLY, 0) // waits until it is being read
 		if err != nil {
 			t.Fatal(err)
 		}

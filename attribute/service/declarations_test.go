@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -147,12 +148,22 @@ func TestDeclarationsHeldUp(t *testing.T) {
 	if n := testutil.ToFloat64(d.metrics.stuck); n != readersOfOne {
 		t.Errorf("%v readers are held up, want %d", n, readersOfOne)
 	}
-	for _, path := range held { // they end
-		f, err := os.OpenFile(path, os.O_RDWR, 0)
-		if err != nil {
-			t.Fatal(err)
+	for ended, deadline := 0, time.Now().Add(patience); ended < readersOfOne; time.Sleep(time.Millisecond) {
+		held = slices.DeleteFunc(held, func(path string) bool {
+			f, err := os.OpenFile(path, os.O_WRONLY|syscall.O_NONBLOCK, 0)
+			if errors.Is(err, syscall.ENXIO) { // nobody reads it, or not yet
+				return false
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			f.Close()
+			ended++
+			return true
+		})
+		if time.Now().After(deadline) {
+			t.Fatalf("%d of %d readers were seen to read", ended, readersOfOne)
 		}
-		f.Close()
 	}
 	if got := d.Wait(makeEnviron(1002, "/hostile"), patience); got != "shop" {
 		t.Errorf("afterwards declared %q, want shop", got)

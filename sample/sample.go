@@ -128,7 +128,8 @@ const (
 	Kernel
 	// VDSO: the code page the kernel maps into every process, see vdso(7).
 	VDSO
-	// Anonymous: executable memory without a file, such as JIT output.
+	// Anonymous: executable memory without a file, such as JIT output. It is an object
+	// for each process: that may tell in a file what it generates there.
 	Anonymous
 	// Unknown: no mapping was known for the address.
 	Unknown
@@ -143,7 +144,8 @@ const (
 type Object struct {
 	Kind Kind
 	// Path is the file's path as its process or /proc/PID/maps shows it (the two
-	// differ after chroot(2)); for other kinds than File a fixed name.
+	// differ after chroot(2)); of Anonymous the file in which its process tells of
+	// its code, if there is one; for other kinds a fixed name.
 	Path string
 	// BuildID is the GNU build ID in lower-case hex, or empty when the kernel
 	// did not tell it (the file itself may still have one).
@@ -213,9 +215,9 @@ type Segment struct {
 	File, BuildID        string
 }
 
-// Symbolized is a Location with names.
+// Symbolized is a Location with names, or one that can be named without its process.
 type Symbolized struct {
-	// Frames is never empty; the innermost inlined call comes first.
+	// Frames has the innermost inlined call first. There are none of code that the store is to name.
 	Frames []Frame
 	// Address is the virtual address as linked, so it is equal for all
 	// processes and hosts that run the same file.

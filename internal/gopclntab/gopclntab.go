@@ -87,6 +87,9 @@ type Table struct {
 	// InlineTrees is where inline trees count from (go:func.*), or 0. Before Go
 	// 1.20 and before FindModule it is 0.
 	InlineTrees uint64
+	// Module is the address of the runtime's moduledata, or 0 if there is none, or it was not
+	// looked for.
+	Module uint64
 
 	file *objfile.File
 	// address is that of the section as linked, content its bytes, size how many.
@@ -194,11 +197,11 @@ func (t *Table) FindModule() error {
 	if err != nil {
 		return err
 	}
-	t.Text = m.text
+	t.Text, t.Module = m.text, m.address
 	if t.Version >= Go120 {
 		t.InlineTrees = m.inlineTrees
 	}
-	if t.Text == 0 && t.headerText != 0 && t.file.Executable(t.headerText+edge[0]) {
+	if t.Text == 0 && t.headerText != 0 && t.file.HasCode(t.headerText+edge[0]) {
 		t.Text = t.headerText
 	}
 	if t.Text == 0 {

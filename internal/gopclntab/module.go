@@ -19,8 +19,10 @@ const (
 	moduleMaxPC  = 168
 	moduleText   = 176
 	moduleGofunc = 320
-	moduleBytes  = 328
 )
+
+// ModuleBytes is how much of a runtime.moduledata is read.
+const ModuleBytes = 328
 
 const (
 	// maxModuleScan bounds how much data is searched for a moduledata, in
@@ -31,6 +33,7 @@ const (
 
 // module is what is used of runtime.moduledata, as addresses as linked.
 type module struct {
+	address uint64
 	// text is where function addresses count from (runtime.text).
 	text uint64
 	// inlineTrees is where inline trees count from (go:func.*), or 0. Before Go
@@ -56,9 +59,9 @@ func findModule(f *objfile.File, table, first, last uint64) (module, error) {
 			continue
 		}
 		word := func(off int) uint64 { return binary.LittleEndian.Uint64(b[off:]) }
-		m := module{text: word(moduleText), inlineTrees: word(moduleGofunc)}
+		m := module{address: addr, text: word(moduleText), inlineTrees: word(moduleGofunc)}
 		if word(0) == table && m.text+first == word(moduleMinPC) && m.text+last == word(moduleMaxPC) &&
-			f.Executable(m.text+first) {
+			f.HasCode(m.text+first) {
 			return m, nil
 		}
 	}
@@ -120,7 +123,7 @@ func scanPointers(r io.Reader, pointer uint64) (offsets []uint64, err error) {
 // readModule reads a moduledata and applies relocations to it. It returns
 // nil if the file has nothing at that address.
 func readModule(f *objfile.File, addr uint64) ([]byte, error) {
-	b := make([]byte, moduleBytes)
+	b := make([]byte, ModuleBytes)
 	if f.ReadAddress(b, addr) != nil {
 		return nil, nil
 	}
@@ -131,7 +134,7 @@ func readModule(f *objfile.File, addr uint64) ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		if off := r.Address - addr; off <= moduleBytes-8 {
+		if off := r.Address - addr; off <= ModuleBytes-8 {
 			binary.LittleEndian.PutUint64(b[off:], r.Target)
 		}
 	}

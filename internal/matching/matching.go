@@ -18,9 +18,13 @@ const MetricName = "__name__"
 type Matchers []*labels.Matcher
 
 // Parse reads matchers in braces. position is where the mistake of an error is, counted in
-// bytes from 1; 0 if that is not known.
+// bytes from 1; 0 if that is not known. A *CostError says that there is no mistake, but more to
+// do than is good. The caller bounds the length of text.
 // https://prometheus.io/docs/prometheus/latest/querying/basics/#instant-vector-selectors
 func Parse(text string) (all Matchers, position int, err error) {
+	if err := check(text); err != nil {
+		return nil, 0, err
+	}
 	found, err := parser.NewParser(parser.Options{}).ParseMetricSelector(text)
 	var mistakes parser.ParseErrors
 	if errors.As(err, &mistakes) && len(mistakes) > 0 {

@@ -39,9 +39,13 @@ func (f *File) Offset(addr uint64) (offset uint64, ok bool) {
 }
 
 // ReadAddress fills b with what the file holds for the addresses from addr on.
-// Relocations are not applied, see Relatives.
+// Relocations are not applied, see Relatives. Of a file without code, such as a debug file, it reads
+// what is left in sections.
 func (f *File) ReadAddress(b []byte, addr uint64) error {
 	off, ok := f.Offset(addr)
+	if f.codeless {
+		off, ok = f.left(addr, uint64(len(b)))
+	}
 	if !ok || !f.holds(off, uint64(len(b))) {
 		return fmt.Errorf("read %d bytes at address %#x: not in the file", len(b), addr)
 	}
@@ -51,10 +55,31 @@ func (f *File) ReadAddress(b []byte, addr uint64) error {
 	return nil
 }
 
+// left is the file offset of n bytes that are left of what is loaded, from an address on.
+func (f *File) left(addr, n uint64) (offset uint64, ok bool) {
+	for _, s := range f.loaded {
+		if s.Contains(addr) && n <= s.Size-(addr-s.Address) {
+			return addr - s.Address + s.Offset, true
+		}
+	}
+	return 0, false
+}
+
 // Executable tells whether addr lies in a segment that is mapped executable.
 func (f *File) Executable(addr uint64) bool {
 	for _, s := range f.Segments {
 		if s.Flags&elf.PF_X != 0 && addr >= s.Address && addr-s.Address < s.FileSize {
+			return true
+		}
+	}
+	return false
+}
+
+// HasCode tells whether addr, as linked, lies in a segment that is mapped executable, be its bytes in
+// this file or, if this is a debug file, in the one that it belongs to.
+func (f *File) HasCode(addr uint64) bool {
+	for _, s := range f.Segments {
+		if s.Flags&elf.PF_X != 0 && addr >= s.Address && addr-s.Address < max(s.FileSize, s.MemorySize) {
 			return true
 		}
 	}

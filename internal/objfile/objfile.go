@@ -45,6 +45,9 @@ type Segment struct {
 	// mapped at Address as linked.
 	Offset, FileSize uint64
 	Address          uint64
+	// MemorySize is how many bytes from Address on are the segment's in memory. A debug file
+	// has its code there only.
+	MemorySize uint64
 }
 
 // Section is one entry of the section table.
@@ -87,6 +90,10 @@ type File struct {
 	r     io.ReaderAt
 	size  uint64
 	notes []noteRange
+	// codeless says that the code was taken out: then the file's bytes are not where segments say,
+	// and loaded has the sections of which some are left.
+	codeless bool
+	loaded   []Section
 }
 
 // Open reads the headers of the file behind r, which is size bytes long.
@@ -131,7 +138,7 @@ func (f *File) readSegments(h []byte, digest hash.Hash) error {
 			Flags:    elf.ProgFlag(binary.LittleEndian.Uint32(p[4:])),
 			Offset:   binary.LittleEndian.Uint64(p[8:]),
 			Address:  binary.LittleEndian.Uint64(p[16:]),
-			FileSize: binary.LittleEndian.Uint64(p[32:]),
+			FileSize: binary.LittleEndian.Uint64(p[32:]), MemorySize: binary.LittleEndian.Uint64(p[40:]),
 		}
 		switch elf.ProgType(binary.LittleEndian.Uint32(p)) {
 		case elf.PT_LOAD:
@@ -176,7 +183,22 @@ func (f *File) readSections(h []byte, digest hash.Hash) error {
 		}
 		f.Sections[i], nameOffsets[i] = s, binary.LittleEndian.Uint32(b)
 	}
+	f.findLoaded()
 	return f.nameSections(nameOffsets, int(binary.LittleEndian.Uint16(h[62:])))
+}
+
+// findLoaded tells whether the code was taken out of the file, as out of debug files, and what it has
+// still of what is loaded.
+func (f *File) findLoaded() {
+	for _, s := range f.Sections {
+		const code = elf.SHF_ALLOC | elf.SHF_EXECINSTR
+		f.codeless = f.codeless || s.Type == elf.SHT_NOBITS && s.Flags&code == code
+	}
+	for _, s := range f.Sections {
+		if f.codeless && s.Flags&elf.SHF_ALLOC != 0 && s.Type != elf.SHT_NOBITS {
+			f.loaded = append(f.loaded, s)
+		}
+	}
 }
 
 func (f *File) nameSections(offsets []uint32, table int) error {
@@ -195,6 +217,27 @@ func (f *File) nameSections(offsets []uint32, table int) error {
 		f.Sections[i].Name = shortString(names, off)
 	}
 	return nil
+}
+
+// Headers are the headers of a file as they stand in it, elf(5): Elf64_Ehdr, and tables of Elf64_Phdr
+// and Elf64_Shdr.
+type Headers struct{ File, Segments, Sections []byte }
+
+// Headers reads the headers once more. There are as many sections as in Sections.
+func (f *File) Headers() (h Headers, err error) {
+	if h.File, err = f.bytes(0, headerSize); err != nil {
+		return h, fmt.Errorf("read ELF header: %w", err)
+	}
+	if h.Segments, _, err = f.headers(h.File[32:], h.File[54:], programHeaderSize, maxProgramHeaders); err != nil {
+		return h, fmt.Errorf("read program headers: %w", err)
+	}
+	if h.Sections, _, err = f.headers(h.File[40:], h.File[58:], sectionHeaderSize, maxSections); err != nil {
+		return h, fmt.Errorf("read section headers: %w", err)
+	}
+	if len(h.Sections) != len(f.Sections)*sectionHeaderSize {
+		return h, errors.New("read section headers: the file has changed")
+	}
+	return h, nil
 }
 
 // headers reads a table of fixed-size headers: offset holds the 8-byte file

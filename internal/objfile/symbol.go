@@ -13,7 +13,7 @@ const (
 	symbolSize = 24 // Elf64_Sym
 	relaSize   = 24 // Elf64_Rela
 
-	// maxTable bounds how many bytes of a symbol or relocation table are
+	// maxTable bounds how many bytes of a symbol table, or of all relocation tables, are
 	// walked: 4 Mi entries. The largest browsers stay below half of that.
 	maxTable = 4 << 20 * symbolSize
 
@@ -86,26 +86,9 @@ type Relative struct{ Address, Target uint64 }
 // (R_X86_64_RELATIVE, R_AARCH64_RELATIVE). An error is the last thing it
 // yields. Packed ones (SHT_RELR) are left out: their targets stand in place.
 func (f *File) Relatives() iter.Seq2[Relative, error] {
-	return func(yield func(Relative, error) bool) {
-		for _, s := range f.Sections {
-			if s.Type != elf.SHT_RELA || s.Flags&elf.SHF_ALLOC == 0 {
-				continue
-			}
-			for b, err := range f.entries(s, relaSize) {
-				if err != nil {
-					yield(Relative{}, fmt.Errorf("read relocations: %w", err))
-					return
-				}
-				if !f.relative(binary.LittleEndian.Uint32(b[8:])) {
-					continue
-				}
-				r := Relative{binary.LittleEndian.Uint64(b), binary.LittleEndian.Uint64(b[16:])}
-				if !yield(r, nil) {
-					return
-				}
-			}
-		}
-	}
+	return relocations(f, f.relative, func(b []byte) Relative {
+		return Relative{binary.LittleEndian.Uint64(b), binary.LittleEndian.Uint64(b[16:])}
+	})
 }
 
 func (f *File) relative(kind uint32) bool {
@@ -116,6 +99,57 @@ func (f *File) relative(kind uint32) bool {
 		return elf.R_AARCH64(kind) == elf.R_AARCH64_RELATIVE
 	}
 	return false
+}
+
+// Import is a relocation by which the dynamic linker puts the address of a symbol at Address.
+type Import struct {
+	Address uint64
+	// Symbol is an index in the table of type SHT_DYNSYM.
+	Symbol uint32
+}
+
+// Imports walks those of all loaded relocation tables. An error is the last thing it yields.
+func (f *File) Imports() iter.Seq2[Import, error] {
+	return relocations(f, f.imports, func(b []byte) Import {
+		return Import{binary.LittleEndian.Uint64(b), binary.LittleEndian.Uint32(b[12:])}
+	})
+}
+
+func (f *File) imports(kind uint32) bool {
+	switch f.Machine {
+	case elf.EM_X86_64:
+		return elf.R_X86_64(kind) == elf.R_X86_64_JMP_SLOT || elf.R_X86_64(kind) == elf.R_X86_64_GLOB_DAT
+	case elf.EM_AARCH64:
+		return elf.R_AARCH64(kind) == elf.R_AARCH64_JUMP_SLOT || elf.R_AARCH64(kind) == elf.R_AARCH64_GLOB_DAT
+	}
+	return false
+}
+
+// relocations walks the entries of some kinds in all loaded relocation tables.
+func relocations[T any](f *File, wanted func(kind uint32) bool, read func(entry []byte) T) iter.Seq2[T, error] {
+	return func(yield func(T, error) bool) {
+		total := uint64(0)
+		for _, s := range f.Sections {
+			if s.Type != elf.SHT_RELA || s.Flags&elf.SHF_ALLOC == 0 {
+				continue
+			}
+			if total += min(s.Size, maxTable+1); total > maxTable {
+				var none T
+				yield(none, fmt.Errorf("read relocations: more than %d bytes", maxTable))
+				return
+			}
+			for b, err := range f.entries(s, relaSize) {
+				if err != nil {
+					var none T
+					yield(none, fmt.Errorf("read relocations: %w", err))
+					return
+				}
+				if wanted(binary.LittleEndian.Uint32(b[8:])) && !yield(read(b), nil) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // entries walks a table of fixed-size entries. The bytes are valid until the

@@ -224,3 +224,20 @@ func FuzzCPUList(f *testing.F) {
 		}
 	})
 }
+
+func TestStatus(t *testing.T) {
+	if got, err := fixture.Status(301); err != nil || got != (Status{PID: 300, InnerPID: 7, UIDs: [4]uint32{1000, 1001, 1002, 1003}}) {
+		t.Errorf("a thread in two namespaces: %+v, %v", got, err)
+	}
+	if got, err := fixture.Status(2); err == nil {
+		t.Errorf("a kernel without PID namespaces: %+v", got)
+	}
+	if _, err := fixture.Status(999); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("no process: %v", err)
+	}
+	uid := uint32(os.Getuid())
+	want := Status{PID: uint32(os.Getpid()), InnerPID: uint32(os.Getpid()), UIDs: [4]uint32{uid, uint32(os.Geteuid()), uid, uint32(os.Geteuid())}}
+	if got, err := live.Status(Self); err != nil || got != want {
+		t.Errorf("we ourselves: %+v, %v, want %+v", got, err, want)
+	}
+}

@@ -201,27 +201,7 @@ func TestResultBytes(t *testing.T) {
 	for i := range uint64(1000) {
 		s.Symbolize(sample.Location{Object: o, Offset: i})
 	}
-	if n, cost := s.results.len(), s.results.cost; n > 30 || n < 10 || cost > 100*resultBytes {
+	if n, cost := s.results.Len(), s.results.Cost(); n > 30 || n < 10 || cost > 100*resultBytes {
 		t.Errorf("%d results of %d bytes kept", n, cost)
-	}
-}
-
-func TestLRU(t *testing.T) {
-	var gone []int
-	l := newLRU[string](10, 3, func(v int) { gone = append(gone, v) })
-	l.put("a", 1, 4)
-	l.put("b", 2, 4)
-	l.get("a")
-	l.put("c", 3, 4) // too costly with both others
-	l.put("a", 4, 1) // replaces
-	l.put("d", 5, 1)
-	l.put("e", 6, 1) // too many
-	l.put("f", 7, 99)
-	l.clear()
-	if want := []int{2, 1, 3, 4, 5, 6, 7}; fmt.Sprint(gone) != fmt.Sprint(want) {
-		t.Errorf("evicted %v, want %v", gone, want)
-	}
-	if l.len() != 0 || l.cost != 0 || len(l.entries) != 0 {
-		t.Errorf("%d left, cost %d", l.len(), l.cost)
 	}
 }

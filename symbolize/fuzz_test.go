@@ -6,10 +6,13 @@ import (
 	"bytes"
 	"debug/elf"
 	"os"
+	"reflect"
 	"testing"
+	"time"
 	"unicode/utf8"
 
 	"github.com/fleetprof/fleetprof/sample"
+	"github.com/fleetprof/fleetprof/symbolize/dwarfsym"
 )
 
 func TestReadable(t *testing.T) {
@@ -19,7 +22,7 @@ func TestReadable(t *testing.T) {
 		{"_start", "_start"},
 		{"_Z3fooi", "foo"},
 		{"_ZN3foo3barEv.cold", "foo::bar"},
-		{"_ZNSt6vectorIiSaIiEE9push_backEOi", "std::vector<int, std::allocator<int> >::push_back"},
+		{"_ZNSt6vectorIiSaIiEE9push_backEOi", "std::vector::push_back"},
 		{"_ZN4core3fmt5Write9write_fmt17h0123456789abcdefE", "core::fmt::Write::write_fmt"},
 		{"_RNvC6_123foo3bar", "123foo::bar"},
 		{"main.(*T).Method[...]", "main.(*T).Method[...]"},
@@ -28,19 +31,33 @@ func TestReadable(t *testing.T) {
 		{"bad\xffutf8", "bad\uFFFDutf8"},
 		{long, long[:1<<maxNameBits] + "…"},
 	} {
-		if got, _ := new(demangler).readable(c.name); got != c.want {
+		if got, _ := (&demangler{known: newReadableNames(DemangleSimplified, 1<<20)}).readable(c.name); got != c.want {
 			t.Errorf("%.60q reads %.60q, want %.60q", c.name, got, c.want)
 		}
 	}
 	for _, bad := range []string{"_Znot_mangled", long} {
-		if _, err := new(demangler).readable(bad); err == nil {
+		if _, err := (&demangler{known: newReadableNames(DemangleSimplified, 1<<20)}).readable(bad); err == nil {
 			t.Errorf("no error for %.40q", bad)
 		}
 	}
-	var late demangler
+	late := demangler{known: newReadableNames(DemangleSimplified, 1<<20)}
 	late.spent.Store(int64(demangleTime) + 1)
 	if got, err := late.readable("_Z3fooi"); got != "_Z3fooi" || err == nil {
 		t.Errorf("%q, %v after the time is spent", got, err)
+	}
+}
+
+func TestSourceNames(t *testing.T) {
+	for name, want := range map[string]string{
+		"sort<int*, main()::<lambda(int)> >": "sort", "operator()<int>": "operator()", "operator<": "operator<", "operator<<int>": "operator<<int>",
+		"main": "main", "<impl>": "<impl>", "operator->": "operator->", "a<b": "a<b",
+	} {
+		if got := DemangleSimplified.source(name); got != want {
+			t.Errorf("%s is %s, want %s", name, got, want)
+		}
+		if got := DemangleFull.source(name); got != name {
+			t.Errorf("%s is %s in full", name, got)
+		}
 	}
 }
 
@@ -52,7 +69,7 @@ func FuzzReadable(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, name string) {
-		got, err := new(demangler).readable(name)
+		got, err := (&demangler{known: newReadableNames(DemangleSimplified, 1<<20)}).readable(name)
 		if !utf8.ValidString(got) {
 			t.Errorf("%q is not UTF-8", got)
 		}
@@ -67,7 +84,7 @@ func FuzzReadable(f *testing.F) {
 
 // FuzzTable symbolizes in files of any content.
 func FuzzTable(f *testing.F) {
-	for _, flags := range [][]string{{"-s", "-rdynamic"}, {"-no-pie"}} {
+	for _, flags := range [][]string{{"-s", "-rdynamic"}, {"-no-pie"}, {"-g", "-O2"}, {"-g", "-O2", "-gdwarf-4", "-gz"}, {"-g", "-gsplit-dwarf"}, {"-g", "-fdebug-types-section"}} {
 		path := compile(f, "gcc", append(flags, "-Wl,-z,noseparate-code", "elfsym/testdata/zoo.c")...)
 		b, err := os.ReadFile(path)
 		if err != nil {
@@ -81,14 +98,23 @@ func FuzzTable(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, b []byte, offset uint64) {
 		const limit = 1 << 20
-		table, _, err := openTable(bytes.NewReader(b), int64(len(b)), limit)
+		l := loading{limit: limit, names: newReadableNames(DemangleSimplified, limit), units: dwarfsym.NewUnits(limit, 1, time.Hour)}
+		table, _, err := l.openTable(bytes.NewReader(b), int64(len(b)))
 		if err != nil {
 			return
 		}
-		s := &Symbolizer{vdso: table, metrics: newMetrics(nil)}
+		defer table.close()
+		x := indexOf(t, &l, table)
+		s := &Symbolizer{vdso: table, metrics: newMetrics(defaultPrefix, nil)}
 		for i := range uint64(64) {
 			loc := sample.Location{Object: &sample.Object{Kind: sample.VDSO, Path: "x"}, Offset: offset + i*113}
-			got, _ := s.lookup(loc)
+			got, err := s.lookup(loc)
+			if _, _, placed := table.file.Locate(loc.Offset); x != nil && err == nil && placed {
+				indexed, err := x.Lookup(got.Address)
+				if err == nil && len(indexed) > 0 && !reflect.DeepEqual(indexed, got.Frames) {
+					t.Errorf("by index %#x is %+v, want %+v", got.Address, indexed, got.Frames)
+				}
+			}
 			if len(got.Frames) == 0 {
 				t.Fatal("no frames")
 			}

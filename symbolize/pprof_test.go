@@ -137,8 +137,8 @@ func TestSegmentPages(t *testing.T) {
 			sample.Segment{Start: 0x203111, Limit: 0x204000, Offset: 0x1234, File: "f"},
 		},
 	} {
-		tb := &table{file: &objfile.File{Segments: []objfile.Segment{c.in}}}
-		addr, seg, ok := tb.segment("f", c.in.Offset+16)
+		f := &objfile.File{Segments: []objfile.Segment{c.in}}
+		addr, seg, ok := segmentOf(f, "", sample.Location{Object: &sample.Object{Path: "f"}, Offset: c.in.Offset + 16})
 		if !ok || addr != c.in.Address+16 || seg != c.want {
 			t.Errorf("%+v gives %#x in %+v, want %+v", c.in, addr, seg, c.want)
 		}

@@ -28,10 +28,14 @@ func (p *paths) Open(o *sample.Object) (*os.File, error) {
 	return os.Open(o.Path)
 }
 
+func (p *paths) OpenBeside(_ *sample.Object, path string) (*os.File, error) { return os.Open(path) }
+
 // nothing has no files.
 type nothing struct{}
 
 func (nothing) Open(*sample.Object) (*os.File, error) { return nil, os.ErrNotExist }
+
+func (nothing) OpenBeside(*sample.Object, string) (*os.File, error) { return nil, os.ErrNotExist }
 
 func newSymbolizer(t testing.TB, o Options) *Symbolizer {
 	t.Helper()
@@ -90,7 +94,7 @@ func openProgram(t testing.TB, path string) *program {
 	if errors.Is(err, elf.ErrNoSymbols) {
 		symbols, err = f.DynamicSymbols()
 	}
-	if err != nil {
+	if err != nil && !errors.Is(err, elf.ErrNoSymbols) {
 		t.Fatal(err)
 	}
 	for _, s := range symbols {
@@ -164,7 +168,7 @@ func TestCPlusPlus(t *testing.T) {
 	if err != nil {
 		t.Skip("this machine has no c++filt")
 	}
-	s := newSymbolizer(t, Options{})
+	s, short, raw := newSymbolizer(t, Options{Demangle: DemangleFull}), newSymbolizer(t, Options{}), newSymbolizer(t, Options{Demangle: DemangleNone})
 	aliases := make(map[uint64]map[string]bool)
 	for _, sym := range p.symbols {
 		if aliases[sym.Value] == nil {
@@ -182,18 +186,20 @@ func TestCPlusPlus(t *testing.T) {
 			t.Errorf("%#x has the linker's name %q, want one of %v", sym.Value, got.SystemName, aliases[sym.Value])
 			continue
 		}
-		out, err := exec.Command(filter, "--no-params", got.SystemName).Output()
+		out, err := exec.Command(filter, got.SystemName).Output()
 		if err != nil {
 			t.Fatal(err)
 		}
 		if want := strings.TrimSpace(string(out)); got.Function != want {
 			t.Errorf("%s reads %q, c++filt says %q", got.SystemName, got.Function, want)
 		}
-		checked[got.Function] = true
+		if name := raw.Symbolize(p.at(t, sym.Value)).Frames[0]; name.Function != got.SystemName || name.SystemName != "" {
+			t.Errorf("%s is %+v if not demangled", got.SystemName, name)
+		}
+		checked[short.Symbolize(p.at(t, sym.Value)).Frames[0].Function] = true
 	}
 	for _, name := range []string{
-		"shop::price", "shop::Cart<int>::add", "shop::Cart<int>::operator<", "shop::(anonymous namespace)::hidden",
-		"shop::Cart<std::__cxx11::basic_string<char, std::char_traits<char>, std::allocator<char> > >::add",
+		"shop::price", "shop::Cart::add", "shop::Cart::operator<", "shop::(anonymous namespace)::hidden", "std::vector::~vector",
 	} {
 		if !checked[name] {
 			t.Errorf("%s is missing among %d functions", name, len(checked))
@@ -214,7 +220,7 @@ func TestRust(t *testing.T) {
 					found[s.Symbolize(p.at(t, sym.Value)).Frames[0].Function] = true
 				}
 			}
-			add := map[string]string{"legacy": "program::shop::Cart<T>::add", "v0": "<program::shop::Cart<u32>>::add"}
+			add := map[string]string{"legacy": "program::shop::Cart<T>::add", "v0": "<program::shop::Cart>::add"}
 			for _, want := range []string{"program::shop::price", add[mangling]} {
 				want = strings.ReplaceAll(want, "program", "shapes")
 				if !found[want] {

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package elfsym names addresses of one ELF file from its symbol tables,
-// .symtab and .dynsym.
+// .symtab and .dynsym, and entries of its procedure linkage tables from the
+// relocations of the slots that they jump through.
 //
 // A Table keeps 16 bytes for each symbol and no names: those are read from the
 // file when they are asked for. Names are the linker's, still mangled.
@@ -21,6 +22,10 @@ import (
 
 // ErrTooLarge reports that a file has more symbols than the caller allows.
 var ErrTooLarge = errors.New("too many symbols")
+
+// PLTSuffix ends the name of an entry of a procedure linkage table, as debuggers show it: the
+// rest is that of the function that it jumps to.
+const PLTSuffix = "@plt"
 
 const (
 	symbolBytes = 16
@@ -76,15 +81,24 @@ func Load(f *objfile.File, limit int64, skip func(addr uint64) bool) (*Table, er
 	if err := l.each(func(symbol) { count++ }); err != nil {
 		return nil, err
 	}
+	stubs, err := l.stubs()
+	if err != nil {
+		return nil, err
+	}
+	count += len(stubs)
 	if int64(count) > limit/symbolBytes {
 		return nil, fmt.Errorf("load %d symbols in %d bytes: %w", count, limit, ErrTooLarge)
 	}
 	symbols := make([]symbol, 0, count)
-	err := l.each(func(s symbol) {
+	add := func(s symbol) {
 		if len(symbols) < cap(symbols) { // the file may have changed
 			symbols = append(symbols, s)
 		}
-	})
+	}
+	for _, s := range stubs {
+		add(s.asSymbol())
+	}
+	err = l.each(add)
 	if err != nil {
 		return nil, err
 	}
@@ -108,6 +122,24 @@ func (t *Table) Lookup(addr uint64) (string, error) {
 	return "", nil
 }
 
+// Next gives the first address after addr at which Lookup may find another name.
+func (t *Table) Next(addr uint64) uint64 {
+	next := ^uint64(0)
+	i, found := slices.BinarySearchFunc(t.symbols, addr, func(s symbol, addr uint64) int { return cmp.Compare(s.address(), addr) })
+	if found {
+		i++
+	}
+	if i < len(t.symbols) {
+		next = t.symbols[i].address()
+	}
+	for _, s := range t.symbols[max(0, i-maxNesting):i] {
+		if s.covers(addr) {
+			next = min(next, s.address()+uint64(s.size))
+		}
+	}
+	return next
+}
+
 func (t *Table) name(s symbol) (string, error) {
 	name, err := readName(t.names[s.name/dynamicName], s.name%dynamicName, maxName)
 	if err != nil {
@@ -116,6 +148,9 @@ func (t *Table) name(s symbol) (string, error) {
 	// A versioned symbol reads memcpy@@GLIBC_2.14 in .symtab.
 	if i := strings.IndexByte(name, '@'); i > 0 {
 		name = name[:i]
+	}
+	if s.key&pltRank != 0 {
+		name += PLTSuffix
 	}
 	return name, nil
 }

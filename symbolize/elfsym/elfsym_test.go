@@ -5,6 +5,7 @@ package elfsym
 import (
 	"bufio"
 	"bytes"
+	"debug/elf"
 	"errors"
 	"os"
 	"os/exec"
@@ -270,5 +271,37 @@ func BenchmarkLookup(b *testing.B) {
 			b.Fatal(err)
 		}
 		i += 101
+	}
+}
+
+// TestNext goes from name to name, and finds them at all addresses in between.
+func TestNext(t *testing.T) {
+	path := build(t)
+	f, table := objfiletest.Open(t, path), load(t, path)
+	steps := 0
+	for _, s := range f.Sections {
+		if s.Flags&elf.SHF_EXECINSTR == 0 {
+			continue
+		}
+		name, past := "", s.Address
+		for a := s.Address; a < s.Address+s.Size; a++ {
+			got, err := table.Lookup(a)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if a == past {
+				name, past = got, table.Next(a)
+				steps++
+			}
+			if got != name || past <= a {
+				t.Fatalf("%#x is %q, want %q up to %#x", a, got, name, past)
+			}
+		}
+	}
+	if steps < 20 {
+		t.Errorf("%d steps only", steps)
+	}
+	if got := table.Next(^uint64(0) - 1); got != ^uint64(0) {
+		t.Errorf("behind all symbols: %#x", got)
 	}
 }

@@ -88,13 +88,14 @@ func (l *loader) section(addr uint64) *objfile.Section {
 	return &l.code[i]
 }
 
-// arrange sorts symbols, keeps the best for each address, and gives a size to
+// arrange sorts symbols, keeps the best for each address (of equals that whose name comes first in
+// its table, so that it is the same whatever else there is), and gives a size to
 // those that have none, as labels in assembly: they reach to the next symbol
 // or the end of their section. A label inside of a sized function would only
 // hide that function's name, so it is dropped.
 func (l *loader) arrange(symbols []symbol) []symbol {
 	slices.SortFunc(symbols, func(a, b symbol) int {
-		return cmp.Or(cmp.Compare(a.key, b.key), cmp.Compare(b.size, a.size))
+		return cmp.Or(cmp.Compare(a.key, b.key), cmp.Compare(b.size, a.size), cmp.Compare(a.name, b.name))
 	})
 	kept := symbols[:0]
 	var covered uint64 // end of the sized symbols so far

@@ -96,7 +96,7 @@ func askRuntime(t *testing.T, path string) {
 	t.Helper()
 	table := open(t, path)
 	start := objfiletest.Open(t, path).Segments[0].Address
-	addrs := every(table, 8000)
+	addrs := every(table, 12000)
 	var in bytes.Buffer
 	for _, a := range addrs {
 		fmt.Fprintf(&in, "%#x\n", a-start)
@@ -157,7 +157,7 @@ func TestInlinedAgainstDWARF(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			path := build(t, c.program, c.flags...)
 			table := open(t, path)
-			addrs := every(table, 4000)
+			addrs := every(table, 12000)
 			var in bytes.Buffer
 			for _, a := range addrs {
 				fmt.Fprintf(&in, "%#x\n", a)
@@ -299,7 +299,7 @@ func askStandardLibrary(t *testing.T, path string) {
 		t.Fatal(err)
 	}
 	table := open(t, path)
-	for _, addr := range every(table, 4000) {
+	for _, addr := range every(table, 12000) {
 		frames := lookup(t, table, addr)
 		file, line, fn := witness.PCToLine(addr)
 		in, out := frames[0], frames[len(frames)-1]
@@ -333,7 +333,7 @@ func TestOutside(t *testing.T) {
 
 func BenchmarkLookup(b *testing.B) {
 	table := open(b, build(b, "plain"))
-	addrs := every(table, 10000)
+	addrs := every(table, 12000)
 	i := 0
 	for b.Loop() {
 		if _, err := table.Lookup(addrs[i%len(addrs)]); err != nil {

@@ -15,7 +15,7 @@ import (
 	"github.com/fleetprof/fleetprof/sample"
 )
 
-// Symbolizer names locations. It never returns an empty list of frames. It is
+// Symbolizer names locations, or says where they are if others name them. It is
 // safe for concurrent use: a call that is too slow may outlast Encode.
 type Symbolizer interface {
 	Symbolize(sample.Location) sample.Symbolized

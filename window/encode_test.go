@@ -192,3 +192,32 @@ func checkLocation(t *testing.T, loc *profile.Location, want sample.Symbolized, 
 		}
 	}
 }
+
+// Code that the store is to name has mapping, build ID and address, and says that it has no names. Code
+// of the same segment that has names has a mapping of its own.
+func TestUnnamedCode(t *testing.T) {
+	segment := sample.Segment{Start: 0x1000, Limit: 0x9000, Offset: 0x1000, File: "/lib/libfoo.so", BuildID: "0123456789abcdef"}
+	c := NewCollector(start)
+	for offset := range uint64(3) {
+		c.Add(sample.Stack{{Object: program, Offset: offset}}, sample.Labels{}, ticks(1))
+	}
+	p := encode(t, c, symbolizerFunc(func(loc sample.Location) sample.Symbolized {
+		s := sample.Symbolized{Address: 0x1234 + loc.Offset, Segment: segment}
+		if loc.Offset == 0 {
+			s.Frames = []sample.Frame{{Function: "foo"}}
+		}
+		return s
+	}))
+	if len(p.Location) != 3 || len(p.Mapping) != 2 {
+		t.Fatalf("%d locations, %d mappings, want 3 and 2", len(p.Location), len(p.Mapping))
+	}
+	for _, l := range p.Location {
+		m, named := l.Mapping, l.Address == 0x1234
+		if m.Start != 0x1000 || m.Offset != 0x1000 || m.Limit != 0x9000 || m.BuildID != segment.BuildID || m.File != segment.File {
+			t.Errorf("mapping %+v, want %+v", m, segment)
+		}
+		if m.HasFunctions != named || len(l.Line) > 0 != named {
+			t.Errorf("%#x has %d frames, and its mapping says %v of functions", l.Address, len(l.Line), m.HasFunctions)
+		}
+	}
+}

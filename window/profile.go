@@ -38,7 +38,7 @@ type encoder struct {
 
 // mapping and function are the messages of these names; strings are indices.
 type (
-	mapping  struct{ start, limit, offset, file, buildID uint64 }
+	mapping  struct{ start, limit, offset, file, buildID, hasFunctions uint64 }
 	function struct{ name, systemName, file uint64 }
 )
 
@@ -107,7 +107,7 @@ func (p *encoder) header(start, duration, period int64) {
 
 // location returns the ID of a location, which it writes if it is a new one.
 func (p *encoder) location(s sample.Symbolized) uint64 {
-	segment := p.mapping(s.Segment)
+	segment := p.mapping(s.Segment, len(s.Frames) > 0)
 	m := p.message[:0].number(2, segment).number(3, s.Address)
 	for _, f := range s.Frames {
 		fn := p.function(f)
@@ -122,12 +122,16 @@ func (p *encoder) location(s sample.Symbolized) uint64 {
 	return uint64(id) + 1
 }
 
-// mapping does so for a mapping; 0 is that of what lies in no object.
-func (p *encoder) mapping(s sample.Segment) uint64 {
+// mapping does so for a mapping; 0 is that of what lies in no object. Code with names and code
+// without are in mappings of their own, as a mapping says of all its locations that they have names.
+func (p *encoder) mapping(s sample.Segment, named bool) uint64 {
 	if s == (sample.Segment{}) {
 		return 0
 	}
 	m := mapping{start: s.Start, limit: s.Limit, offset: s.Offset, file: p.name(s.File), buildID: p.text(s.BuildID)}
+	if named {
+		m.hasFunctions = 1
+	}
 	id, added := p.mappings.add(m)
 	if added {
 		p.write(3, p.inner[:0].
@@ -137,7 +141,7 @@ func (p *encoder) mapping(s sample.Segment) uint64 {
 			number(4, m.offset).
 			number(5, m.file).
 			number(6, m.buildID).
-			number(7, 1)) // it has functions
+			number(7, m.hasFunctions))
 	}
 	return uint64(id) + 1
 }

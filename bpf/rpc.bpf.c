@@ -544,6 +544,15 @@ static __always_inline __u64 wanted_of(const struct transfer *t, enum interest i
 
 #include "tls.h"
 
+/* Whether a read ended within the head of a request, the rest of which looks like nothing.
+ * Go's net/http first reads as many bytes as tell HTTP/2 from HTTP/1
+ * (maybeServeUnencryptedHTTP2 in net/http/server.go). User space ends the watch. */
+static __always_inline bool is_part_of_head(const __u8 *b, const struct transfer *t)
+{
+	return t->what == ACTIVITY_READ && b[0] >= 'A' && t->bytes > 1 &&
+	       t->bytes < sizeof("ET / HTTP/1.1\r\n\r\n") - 1;
+}
+
 /* Sends a transfer of a stream socket, the first bytes of which are in the record.
  * sk is NULL where the kernel keeps nothing beside a socket for us. */
 static __always_inline void report(struct task_struct *task, struct record *r, const struct transfer *t,
@@ -559,6 +568,8 @@ static __always_inline void report(struct task_struct *task, struct record *r, c
 	most = wanted_of(t, interest, socket, capture_request);
 	if (most == 0)
 		return;
+	if (interest == INTEREST_REQUEST && is_part_of_head(r->data, t))
+		watch(socket);
 	begin(task, &r->head, t->what, &who);
 	if (t->what == ACTIVITY_READ)
 		tells = remember_server(&who);

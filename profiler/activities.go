@@ -7,7 +7,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"time"
 
@@ -23,8 +22,9 @@ type activities struct {
 	libraries *libraries
 	ring      *ringbuf.Reader
 	record    ringbuf.Record
-	// ringBytes is as much as one look into the ring takes.
-	ringBytes int
+	// lookBytes is as much as one look into the ring takes, behind that the last one has left some.
+	lookBytes int
+	behind    bool
 	// pending is what was read, of which the first done are handed on. Its data lies in
 	// memory; spare is what memory was before the last look, to be used again.
 	pending       []activity
@@ -71,7 +71,7 @@ const (
 )
 
 func newActivities(s *bpf.Sampler, o bpf.RequestOptions) (_ *activities, err error) {
-	a := &activities{ringBytes: o.RingBytes}
+	a := &activities{lookBytes: o.RingBytes / activityLooks}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, a.close())
@@ -86,26 +86,31 @@ func newActivities(s *bpf.Sampler, o bpf.RequestOptions) (_ *activities, err err
 	return a, nil
 }
 
-// poll reads what is in the ring, but no more than fits into it: threads may fill it as
-// fast as it is read. Nothing that happened until a time is missing then. It also returns
-// how many records did not keep the treaty.
+// activityLooks is in how many looks a ring that is full is read: what was read takes some five times
+// the memory until it is handed on.
+const activityLooks = 4
+
+// poll reads what is in the ring, or a part of it. Nothing that happened until a time is missing then. It also
+// returns how many records did not keep the treaty.
 func (a *activities) poll() (until uint64, bad int, err error) {
 	a.compact()
 	a.ring.SetDeadline(time.Unix(0, 1)) // do not wait
-	for read := 0; read < a.ringBytes; read += len(a.record.RawSample) {
-		err := a.ring.ReadInto(&a.record)
-		if errors.Is(err, os.ErrDeadlineExceeded) {
-			return never, bad, a.countLost()
-		}
-		if err != nil {
-			return 0, bad, fmt.Errorf("read ring of activities: %w", err)
-		}
-		if a.decode(a.record.RawSample) != nil {
+	emptied, err := readRing(a.ring, &a.record, a.lookBytes, func(raw []byte) {
+		if a.decode(raw) != nil {
 			bad++
 		}
+	})
+	a.behind = !emptied
+	if err != nil {
+		return 0, bad, fmt.Errorf("read ring of activities: %w", err)
 	}
-	return max(a.latest, settle) - settle, bad, nil
+	if emptied {
+		err = a.countLost()
+	}
+	return horizonOf(emptied, a.latest), bad, err
 }
+
+func (a *activities) isBehind() bool { return a != nil && a.behind }
 
 // compact frees the memory of what was handed on. Something always is not yet on a busy
 // host.

@@ -18,6 +18,8 @@ import (
 const (
 	// maxFiles bounds the descriptors held for objects of the current window.
 	maxFiles = 512
+	// maxPerfMaps bounds the perf maps among them, beside these: most processes that could have one do not.
+	maxPerfMaps = 256
 	// maxOpening bounds the opens under way, each of which takes a thread: one may
 	// hang for ever on a file system that does not answer. Others wait.
 	maxOpening = 8
@@ -27,7 +29,7 @@ const (
 	openWait = 200 * time.Millisecond
 )
 
-// Files holds the ELF files of sampled objects open from the first sample in a
+// Files holds the files of sampled objects, and of code that was generated, open from the first sample in a
 // window until that window is encoded: by then the process, its mount
 // namespace, or the file's name may be gone. Files are opened beside the
 // sampling, which never waits for one. Safe for concurrent use.
@@ -40,6 +42,8 @@ type Files struct {
 	window uint64
 	closed bool
 	held   map[*sample.Object]*heldFile
+	// perfMaps is how many in held stand for perf maps, openMaps how many of these are open.
+	perfMaps, openMaps int
 }
 
 // heldFile is an open object, or the reason why it is not.
@@ -49,6 +53,9 @@ type heldFile struct {
 	err    error
 	window uint64 // the last in which it was sampled
 	tries  int
+	// perfMap says that it stands for a perf map, see region.isPerfMap.
+	perfMap bool
+	tasks   []uint32 // those asked for it last
 }
 
 // errTooManyFiles reports a window with more objects than can be held.
@@ -69,17 +76,26 @@ func (f *Files) hold(r *region, tasks ...uint32) {
 	defer f.mu.Unlock()
 	h := f.held[r.object]
 	if h == nil {
-		if f.closed || len(f.held) >= 2*maxFiles {
+		others := len(f.held) - f.perfMaps
+		if r.isPerfMap() {
+			others = f.perfMaps
+		}
+		if f.closed || others >= 2*maxFiles {
 			f.stats.fileErrors.Inc()
 			return
 		}
-		h = new(heldFile)
+		h = &heldFile{perfMap: r.isPerfMap()}
 		f.held[r.object] = h
+		if h.perfMap {
+			f.perfMaps++
+		}
 	}
+	anew := false
 	if h.window != f.window {
 		h.window, h.tries = f.window, 0
+		anew = h.perfMap
 	}
-	if h.file == nil && h.tries < maxTries && !h.pending() {
+	if (h.file == nil || anew) && h.tries < maxTries && !h.pending() {
 		h.tries++
 		f.start(h, *r, tasks)
 	}
@@ -100,11 +116,11 @@ func (h *heldFile) pending() bool {
 
 // start opens in a goroutine of its own. f.mu is held.
 func (f *Files) start(h *heldFile, r region, tasks []uint32) {
-	if len(f.held) > maxFiles {
+	if !h.perfMap && len(f.held)-f.perfMaps > maxFiles {
 		f.fail(h, errTooManyFiles)
 		return
 	}
-	h.ready = make(chan struct{})
+	h.ready, h.tasks = make(chan struct{}), tasks
 	go func() {
 		f.opening <- struct{}{}
 		file, err := f.open(tasks, &r)
@@ -115,17 +131,35 @@ func (f *Files) start(h *heldFile, r region, tasks []uint32) {
 			file.Close()
 			file, err = nil, os.ErrClosed
 		}
-		h.file = file
-		if err != nil {
-			f.fail(h, err)
-		}
+		f.opened(h, file, err)
 		close(h.ready)
 	}()
 }
 
+// opened takes what an open has led to. f.mu is held.
+func (f *Files) opened(h *heldFile, file *os.File, err error) {
+	switch {
+	case err == nil && h.file != nil:
+		h.file.Close() // there may be another of its name now
+		h.file = file
+	case err == nil && h.perfMap && f.openMaps >= maxPerfMaps:
+		file.Close()
+		f.fail(h, errTooManyFiles)
+	case err == nil:
+		h.file = file
+		if h.perfMap {
+			f.openMaps++
+		}
+	case h.file == nil:
+		f.fail(h, err)
+	}
+}
+
 func (f *Files) fail(h *heldFile, err error) {
 	h.err = err
-	f.stats.fileErrors.Inc()
+	if !errors.Is(err, errNoPerfMap) {
+		f.stats.fileErrors.Inc()
+	}
 }
 
 // Open gives a descriptor of its own for an object sampled in the current
@@ -194,6 +228,12 @@ func (f *Files) NextWindow() (encoded func()) {
 // drop forgets an object; an open under way closes its file by itself.
 func (f *Files) drop(o *sample.Object, h *heldFile) {
 	delete(f.held, o)
+	if h.perfMap {
+		f.perfMaps--
+	}
+	if h.perfMap && h.file != nil {
+		f.openMaps--
+	}
 	if h.file != nil {
 		h.file.Close()
 		h.file = nil

@@ -92,8 +92,17 @@ func objectOf(m procfs.Mapping, buildID string) sample.Object {
 	switch backing {
 	case procfs.VDSO:
 		return sample.Object{Kind: sample.VDSO, Path: "[vdso]"}
-	case procfs.File, procfs.Memfd:
+	case procfs.Memfd:
+		if m.Path == dotnetCode {
+			break
+		}
+		fallthrough
+	case procfs.File:
 		return sample.Object{Path: m.Path, BuildID: buildID, Device: m.Device, Inode: m.Inode}
 	}
 	return sample.Object{Kind: sample.Anonymous, Path: m.Path}
 }
+
+// dotnetCode is what .NET calls the memory that it generates code in, by default mapped twice, to be
+// written to and to be executed.
+const dotnetCode = "/memfd:doublemapper"

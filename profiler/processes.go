@@ -33,7 +33,7 @@ type process struct {
 	asked uint64
 	// named says that executable is final; after an exec the first file that is
 	// mapped names it (load_elf_binary maps the program before its interpreter).
-	// Until then it is what the process was before.
+	// Until then it is what processes.name foresees, else what the process was before.
 	named bool
 	// exited is when the main thread ended or was last seen running after that,
 	// 0 while it lives. Other threads may go on without it.
@@ -44,6 +44,8 @@ type process struct {
 	// process; zero if it has none. current says that they are these.
 	listed  addressSpace
 	current bool
+	// generated is what processes.generated has found, nil if it was not asked.
+	generated *region
 	// programmed is the address space for which the kernel side knows who executes.
 	programmed addressSpace
 }
@@ -168,13 +170,39 @@ func (p *processes) fork(e event) {
 	}
 }
 
+// name names the program that a process executes from now on, if it is among the events
+// that follow: what is sampled until it is mapped is of this program, no longer of the
+// one before.
+func (p *processes) name(exec event, following []event) {
+	if exec.kind != eventExec {
+		return
+	}
+	for _, e := range following {
+		switch {
+		case e.pid != exec.pid || e.kind == eventFork:
+		case e.kind != eventMap || p.byPID[e.pid].named:
+			return
+		case p.objects.fromRecord(e.region).object.Kind == sample.File:
+			p.byPID[e.pid].executes(e.region.path)
+			return // it is final, and its regions known, once it is mapped
+		}
+	}
+}
+
+// executes names a process after the file of its program.
+func (proc *process) executes(file string) { proc.executable, proc.path = path.Base(file), file }
+
 func (p *processes) mapped(proc *process, record mapRecord) {
 	r := p.objects.fromRecord(record)
 	if !proc.named && r.object.Kind == sample.File {
-		proc.executable, proc.path, proc.named = path.Base(record.path), record.path, true
+		proc.executes(record.path)
+		proc.named = true
 	}
 	if proc.shared {
 		proc.regions, proc.shared = slices.Clone(proc.regions), false
+	}
+	if isDump(r.object) {
+		proc.generated = nil
 	}
 	var ok bool
 	if proc.regions, ok = proc.regions.insert(r); !ok {
@@ -231,7 +259,7 @@ func (p *processes) refresh(proc *process, thread uint32) {
 	if fresh := p.read(thread); fresh != nil {
 		fresh.parent, fresh.exited = proc.parent, proc.exited
 		if !proc.stale {
-			fresh.execution = proc.execution // else it may be another one by now
+			fresh.execution, fresh.generated = proc.execution, proc.generated // else it may be another one by now
 		}
 		*proc = *fresh // not listed
 	}
@@ -285,12 +313,15 @@ func (p *processes) locate(raw *sample.Raw, proc *process, hold func(r *region, 
 		if proc != nil {
 			r = p.region(raw, proc, address)
 		}
-		s.Stack = append(s.Stack, r.location(address))
 		if r == nil {
 			p.stats.unknownAddresses.Inc()
-		} else if r.object.Kind == sample.File {
+		} else if r.object.Kind == sample.Anonymous {
+			r = p.generated(raw, proc)
+		}
+		if r != nil && (r.object.Kind == sample.File || r.object.Kind == sample.Anonymous) {
 			hold(r, raw.TID, proc.parent)
 		}
+		s.Stack = append(s.Stack, r.location(address))
 	}
 	if marker := markers[raw.Stop]; marker != nil {
 		s.Stack = append(s.Stack, sample.Location{Object: marker})

@@ -148,11 +148,12 @@ func TestSamplesTellExecutionsApart(t *testing.T) {
 	p.events = []event{
 		{kind: eventExec, time: 10, pid: 1}, mapped(11, 1, "/bin/first"),
 		{kind: eventFork, time: 20, pid: 2, parent: 1},
-		{kind: eventExec, time: 30, pid: 2}, mapped(31, 2, "/srv/second"),
+		{kind: eventExec, time: 30, pid: 2}, {kind: eventFork, time: 30, pid: 3, parent: 2},
+		mapped(30, 4, "/bin/other"), mapped(32, 2, "/srv/second"),
 		{kind: eventExit, time: 40, pid: 2},
 		{kind: eventFork, time: 50, pid: 2, parent: 1},
 	}
-	p.ticks = []tick{tickAt(12, 1), tickAt(25, 2), tickAt(32, 2), tickAt(55, 2)}
+	p.ticks = []tick{tickAt(12, 1), tickAt(25, 2), tickAt(31, 2), tickAt(55, 2)}
 	p.replay(100)
 	seen := make(map[uint64]bool)
 	for i, want := range []string{"/bin/first", "/bin/first", "/srv/second", "/bin/first"} {
@@ -225,7 +226,7 @@ func TestExecUnderWayIsNotReadFromTheFuture(t *testing.T) {
 	p.events = []event{{kind: eventExec, time: 1, pid: 1}, mapped(9, 1, "/bin/first")}
 	p.ticks = []tick{tickAt(5, 1), tickAt(10, 1)}
 	p.replay(10)
-	if s := got.samples[0]; s.Process.Executable != "" || s.Stack[0].Object.Kind != sample.Unknown {
+	if s := got.samples[0]; s.Process.Executable != "first" || s.Stack[0].Object.Kind != sample.Unknown {
 		t.Errorf("before the first mapping: %q, %s", s.Process.Executable, s.Stack[0].Object.Path)
 	}
 	if s := got.samples[1]; s.Process.Executable != "first" || s.Stack[0].Object.Path != "/bin/first" {

@@ -88,6 +88,13 @@ const (
 	houseEvery = time.Second
 )
 
+// ring is a [ringbuf.Reader].
+type ring interface {
+	SetDeadline(time.Time)
+	ReadInto(*ringbuf.Record) error
+	Close() error
+}
+
 // Profiler is the sampler at work. Run may be called once; Close and Files are
 // safe for concurrent use with it.
 type Profiler struct {
@@ -95,7 +102,7 @@ type Profiler struct {
 	log       *slog.Logger
 	stats     *stats
 	sampler   *bpf.Sampler
-	ring      *ringbuf.Reader
+	ring      ring
 	cpus      *cpus
 	processes *processes
 	files     *Files

@@ -19,6 +19,7 @@ func (p *Profiler) replay(horizon uint64) {
 		for len(events) > 0 && events[0].time <= ticks[0].Time {
 			p.before(events[0].time)
 			p.apply(events[0])
+			p.processes.name(events[0], events[1:])
 			events = events[1:]
 		}
 		p.before(ticks[0].Time)

@@ -8,6 +8,9 @@ import (
 	"fmt"
 	"os"
 	"time"
+
+	"github.com/cilium/ebpf/ringbuf"
+	"golang.org/x/sys/unix"
 )
 
 // Run samples until ctx ends and then hands on what is still in the rings.
@@ -56,8 +59,13 @@ func (p *Profiler) Run(ctx context.Context) error {
 		}
 	}
 	p.cpus.stop()
-	if _, err := p.poll(); err != nil {
-		return err
+	for range activityLooks { // all there is: it fits into the rings
+		if _, err := p.poll(); err != nil {
+			return err
+		}
+		if !p.activities.isBehind() {
+			break
+		}
 	}
 	p.replay(^uint64(0))
 	p.finishLate()
@@ -104,48 +112,84 @@ func (p *Profiler) finishLate() {
 	p.walker.retry(^uint64(0), p.handOn)
 }
 
-// poll reads the ring until pollEvery has passed, or lateEvery since a late tick,
-// then the side-band. What happened before the horizon is then in hand: it lies
-// before the first look into any ring of events.
+// poll reads the rings of ticks and of activities, then the side-band. What happened before
+// the horizon is then in hand: it lies before the first look into any ring of events.
 func (p *Profiler) poll() (horizon uint64, err error) {
-	deadline := time.Now().Add(pollEvery)
+	ticked, err := p.pollTicks()
+	if err != nil {
+		return 0, err
+	}
+	if err := p.nextEpoch(); err != nil {
+		return 0, err
+	}
+	p.polled.Store(int64(monotonic()))
+	active, err := p.pollActivities()
+	if err != nil {
+		return 0, err
+	}
+	horizon = min(monotonic()-settle, ticked, active)
+	for _, c := range p.cpus.byNo {
+		p.drain(c.side)
+	}
+	return horizon, nil
+}
+
+// pollTicks reads the ring of ticks until pollEvery has passed, or lateEvery since a late tick; it
+// does not wait while there are activities to be read. No tick until a time is missing then.
+func (p *Profiler) pollTicks() (until uint64, err error) {
+	deadline := time.Now()
+	if !p.activities.isBehind() {
+		deadline = deadline.Add(pollEvery)
+	}
 	p.ring.SetDeadline(deadline)
-	for {
-		err := p.ring.ReadInto(&p.record)
-		if errors.Is(err, os.ErrDeadlineExceeded) {
-			break
-		}
-		if err != nil {
-			return 0, fmt.Errorf("read ring: %w", err)
-		}
-		t, ok, err := p.decoder.decode(p.record.RawSample)
+	var latest uint64
+	emptied, err := readRing(p.ring, &p.record, p.opts.RingBytes, func(raw []byte) {
+		t, ok, err := p.decoder.decode(raw)
 		if err != nil {
 			p.stats.badRecords.Inc()
 			p.log.Debug("record dropped", "error", err)
 			p.opts.Sink.Lost(1, time.Duration(p.cpus.cadence.nanoseconds))
 		}
 		if !ok {
-			continue
+			return
 		}
+		latest = max(latest, t.Time)
 		p.ticks = append(p.ticks, t)
 		if soon := time.Now().Add(lateEvery); t.late != nil && soon.Before(deadline) {
 			deadline = soon
 			p.ring.SetDeadline(deadline)
 		}
-	}
-	if err := p.nextEpoch(); err != nil {
-		return 0, err
-	}
-	p.polled.Store(int64(monotonic()))
-	until, err := p.pollActivities()
+	})
 	if err != nil {
-		return 0, err
+		return 0, fmt.Errorf("read ring: %w", err)
 	}
-	horizon = min(monotonic()-settle, until)
-	for _, c := range p.cpus.byNo {
-		p.drain(c.side)
+	return horizonOf(emptied, latest), nil
+}
+
+// readRing hands on the records of a ring until it is empty at its deadline, or size bytes of it
+// were read: it may be filled as fast as an agent reads that has little CPU time itself. Of a ring
+// of that size all that was in it at the beginning is read then. emptied says which it was.
+func readRing(r ring, record *ringbuf.Record, size int, f func(raw []byte)) (emptied bool, err error) {
+	for read := 0; read < size; read += len(record.RawSample) + unix.BPF_RINGBUF_HDR_SZ {
+		err := r.ReadInto(record)
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			return true, nil
+		}
+		if err != nil {
+			return false, err
+		}
+		f(record.RawSample)
 	}
-	return horizon, nil
+	return false, nil
+}
+
+// horizonOf is until when nothing is missing after a look into a ring, given the latest time in what
+// was read.
+func horizonOf(emptied bool, latest uint64) uint64 {
+	if emptied {
+		return never
+	}
+	return max(latest, settle) - settle
 }
 
 // pollActivities reads the ring of activities. Nothing that ticks until a time have to

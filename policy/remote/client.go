@@ -65,25 +65,25 @@ type Answer struct {
 
 // Client speaks to one server. It is safe for concurrent use.
 type Client struct {
-	base *url.URL
+	to   *endpoint.Endpoint
 	http *http.Client
 }
 
 // NewClient takes the address of a server, see endpoint.Parse. It connects only when
 // something is asked.
 func NewClient(address string) (*Client, error) {
-	base, err := endpoint.Parse(address, "server", "a URL such as http://127.0.0.1:7171")
+	to, err := endpoint.Parse(address, "server", endpoint.Fleetprof)
 	if err != nil {
 		return nil, err
 	}
-	client, transport := endpoint.Client()
+	client, transport := to.Client()
 	transport.MaxResponseHeaderBytes = maxHeader
 	transport.DisableCompression = true // what is bounded is then what travels
-	return &Client{base: base, http: client}, nil
+	return &Client{to: to, http: client}, nil
 }
 
-// String gives the address without the password.
-func (c *Client) String() string { return c.base.Redacted() }
+// String gives the address without what is secret.
+func (c *Client) String() string { return c.to.String() }
 
 // Get asks for the policy.
 func (c *Client) Get(ctx context.Context) (Answer, error) { return c.Next(ctx, "", 0) }
@@ -150,7 +150,7 @@ type request struct {
 func (c *Client) do(ctx context.Context, r request) (Answer, error) {
 	ctx, cancel := context.WithTimeout(ctx, r.wait+timeout)
 	defer cancel()
-	u := c.base.JoinPath(r.path)
+	u := c.to.URL().JoinPath(r.path)
 	u.RawQuery = r.query.Encode()
 	req, err := http.NewRequestWithContext(ctx, r.method, u.String(), bytes.NewReader(r.body))
 	if err != nil {

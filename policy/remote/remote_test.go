@@ -484,7 +484,7 @@ func TestNewClientRefuses(t *testing.T) {
 			t.Errorf("error is %v", err)
 		}
 	}
-	if s := client(t, "http://user:secret@host").String(); strings.Contains(s, "secret") {
+	if s := client(t, "https://user:secret@host").String(); strings.Contains(s, "secret") {
 		t.Errorf("the source is called %s", s)
 	}
 }

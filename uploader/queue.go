@@ -4,99 +4,234 @@ package uploader
 
 import (
 	"sync"
-
-	"github.com/prometheus/client_golang/prometheus"
+	"time"
 
 	"github.com/fleetprof/fleetprof/sample"
+	"github.com/fleetprof/fleetprof/uploader/spool"
 )
 
-// entryBytes is what a queued profile takes besides its encoded forms, about.
+// entryBytes is what a profile in memory takes besides its encoded forms, about.
 const entryBytes = 128
 
-// queue holds profiles within a bound of bytes, oldest first. One goroutine
-// takes them out; any number puts them in. A profile being sent stays at the
-// head, unless the queue needs its room.
+// entry is a profile in a queue: in memory, or on disk, and then profile is nil.
+type entry struct {
+	samples int64
+	// since is when it was handed over. What this process was handed has a monotonic
+	// reading, so that setting the clock makes nothing old.
+	since   time.Time
+	bytes   int64 // that it takes where it is
+	profile *sample.Profile
+	record  spool.Record
+
+	sending, gone bool
+	// synced says that it outlives a loss of power.
+	synced bool
+	// settled is closed once the spool had its try at the entry; nil if nobody waits.
+	settled chan struct{}
+}
+
+// limits of a queue. Beyond them the oldest profiles go, but never those that are being sent.
+type limits struct {
+	memory, disk int64 // bytes; disk is 0 without a spool
+	age          time.Duration
+}
+
+// queue has what waits for one destination, oldest first. A sender takes entries and says
+// what became of them; a spooler moves them from memory to disk. It counts every profile, so that
+// at any instant in + recovered = sent + dropped + waiting.
 type queue struct {
-	max   int
-	gauge prometheus.Gauge // of the bytes held
-	ready chan struct{}    // holds a token while there may be something to take
+	limits  limits
+	metrics *destinationMetrics
+	ready   chan struct{} // holds a token while there may be something to take
+	changed chan struct{} // the same for the spooler
 
-	mu    sync.Mutex
-	items []sample.Profile
-	bytes int
-	first uint64 // the number of items[0]; numbers are never used twice
+	mu       sync.Mutex
+	items    []*entry // those at the front are not gone
+	held     waiting  // but for oldest
+	spooling bool     // whether a spooler is, or will be, at work
+	garbage  []spool.Record
 }
 
-func newQueue(maxBytes int, gauge prometheus.Gauge) *queue {
-	return &queue{max: maxBytes, gauge: gauge, ready: make(chan struct{}, 1)}
+// waiting is what waits in a queue.
+type waiting struct {
+	profiles, samples, memory, disk int64
+	oldest                          time.Duration
 }
 
-func size(p sample.Profile) int { return len(p.PProf) + len(p.Exemplars) + entryBytes }
+func newQueue(l limits, m *destinationMetrics) *queue {
+	return &queue{limits: l, metrics: m, ready: make(chan struct{}, 1), changed: make(chan struct{}, 1)}
+}
 
-// put adds p, and gives what had to be dropped for it; that may be p itself.
-func (q *queue) put(p sample.Profile) (dropped []sample.Profile) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if size(p) > q.max {
-		return []sample.Profile{p}
-	}
-	q.items = append(q.items, p)
-	q.hold(size(p))
-	for q.bytes > q.max {
-		dropped = append(dropped, q.pop())
-	}
+// wake leaves a token in a channel that has room for one.
+func wake(c chan struct{}) {
 	select {
-	case q.ready <- struct{}{}:
+	case c <- struct{}{}:
 	default:
 	}
-	return dropped
 }
 
-// pop takes out the oldest. The caller holds the lock.
-func (q *queue) pop() sample.Profile {
-	p := q.items[0]
-	q.items[0] = sample.Profile{}
-	q.items = q.items[1:]
-	q.hold(-size(p))
-	q.first++
-	return p
-}
-
-// hold counts bytes in or out. The caller holds the lock.
-func (q *queue) hold(bytes int) {
-	q.bytes += bytes
-	q.gauge.Add(float64(bytes))
-}
-
-// head gives the oldest profile and its number, and leaves it in.
-func (q *queue) head() (p sample.Profile, number uint64, ok bool) {
+// recover takes over what an earlier run has left on disk, before anything is put in.
+func (q *queue) recover(records []spool.Record, now time.Time) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if len(q.items) == 0 {
-		return sample.Profile{}, 0, false
+	for _, r := range records {
+		// The wall clock may have been set in between; what seems to come from the future is new.
+		since := now.Add(-max(0, now.Sub(r.Written)))
+		q.metrics.recovered.add(r.Samples)
+		q.add(&entry{samples: r.Samples, since: since, record: r, bytes: r.Bytes, synced: true})
 	}
-	return q.items[0], q.first, true
+	q.expire(now)
+	q.makeRoom(0)
 }
 
-// remove takes out the profile of that number. It reports false if it had been
-// dropped before.
-func (q *queue) remove(number uint64) bool {
+// put adds p. The channel it gives is closed when the spool had its try at it; nil is
+// not to be waited for.
+func (q *queue) put(p sample.Profile, now time.Time) (settled <-chan struct{}) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if len(q.items) == 0 || q.first != number {
-		return false
+	q.metrics.in.add(p.Samples)
+	e := &entry{samples: p.Samples, since: now, profile: &p, bytes: int64(len(p.PProf) + len(p.Exemplars) + entryBytes)}
+	if e.bytes > q.limits.memory {
+		q.metrics.dropped(reasonQueueFull).add(e.samples)
+		return nil
 	}
-	q.pop()
-	return true
+	if q.spooling && e.bytes <= q.limits.disk {
+		e.settled = make(chan struct{})
+		settled = e.settled
+	}
+	q.add(e)
+	q.expire(now)
+	for q.held.memory > q.limits.memory && q.dropOldest(reasonQueueFull, (*entry).inMemory) {
+	}
+	wake(q.ready)
+	wake(q.changed)
+	return settled
 }
 
-// drain takes out everything.
-func (q *queue) drain() []sample.Profile {
+func (e *entry) inMemory() bool { return e.profile != nil }
+func (e *entry) onDisk() bool   { return e.profile == nil }
+
+// add appends an entry. Like all below that says nothing else, it is for holders of the lock.
+func (q *queue) add(e *entry) {
+	q.items = append(q.items, e)
+	q.held.profiles++
+	q.held.samples += e.samples
+	q.hold(e, 1)
+}
+
+// hold counts the bytes of an entry in or out.
+func (q *queue) hold(e *entry, sign int64) {
+	if e.inMemory() {
+		q.held.memory += sign * e.bytes
+	} else {
+		q.held.disk += sign * e.bytes
+	}
+}
+
+// expire drops what has waited for too long.
+func (q *queue) expire(now time.Time) {
+	for q.dropOldest(reasonTooOld, func(e *entry) bool { return now.Sub(e.since) > q.limits.age }) {
+	}
+}
+
+// makeRoom drops the oldest on disk until so many bytes fit.
+func (q *queue) makeRoom(bytes int64) {
+	for q.held.disk+bytes > q.limits.disk && q.dropOldest(reasonSpoolFull, (*entry).onDisk) {
+	}
+}
+
+// dropOldest drops the oldest of those that may go, if there is one.
+func (q *queue) dropOldest(reason string, may func(*entry) bool) bool {
+	for _, e := range q.items {
+		if !e.gone && !e.sending && may(e) {
+			q.metrics.dropped(reason).add(e.samples)
+			q.remove(e)
+			return true
+		}
+	}
+	return false
+}
+
+// remove takes out an entry that has been counted.
+func (q *queue) remove(e *entry) {
+	q.held.profiles--
+	q.held.samples -= e.samples
+	q.hold(e, -1)
+	if e.onDisk() {
+		q.garbage = append(q.garbage, e.record)
+		wake(q.changed)
+	}
+	e.gone, e.profile = true, nil
+	e.settle()
+	for len(q.items) > 0 && q.items[0].gone {
+		q.items[0] = nil
+		q.items = q.items[1:]
+	}
+}
+
+func (e *entry) settle() {
+	if e.settled != nil {
+		close(e.settled)
+		e.settled = nil
+	}
+}
+
+// take gives the oldest entry that is not being sent. p is nil if it is on disk. The
+// caller gives it back or has it finished.
+func (q *queue) take() (e *entry, p *sample.Profile) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	var all []sample.Profile
-	for len(q.items) > 0 {
-		all = append(all, q.pop())
+	for _, e := range q.items {
+		if !e.gone && !e.sending {
+			e.sending = true
+			return e, e.profile
+		}
 	}
-	return all
+	return nil, nil
+}
+
+// giveBack has an entry taken again.
+func (q *queue) giveBack(e *entry) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	e.sending = false
+}
+
+// finish takes out an entry that was taken, and counts it.
+func (q *queue) finish(e *entry, as count) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	as.add(e.samples)
+	q.remove(e)
+}
+
+// finishPartly is finish for one of which so many samples were refused.
+func (q *queue) finishPartly(e *entry, as count, samples int64, refused count) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	samples = min(max(samples, 0), e.samples)
+	as.add(e.samples - samples)
+	refused.samples.Add(float64(samples))
+	q.remove(e)
+}
+
+// abandon drops what is in memory when there is no more time, and says what is left.
+func (q *queue) abandon() (dropped, left waiting) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	before := q.held
+	for q.dropOldest(reasonShutdown, (*entry).inMemory) {
+	}
+	dropped = waiting{profiles: before.profiles - q.held.profiles, samples: before.samples - q.held.samples}
+	return dropped, q.held
+}
+
+func (q *queue) waiting() waiting {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	w := q.held
+	if len(q.items) > 0 {
+		w.oldest = max(0, time.Since(q.items[0].since))
+	}
+	return w
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/fleetprof/fleetprof/reshape"
 	"github.com/fleetprof/fleetprof/sample"
 	"github.com/fleetprof/fleetprof/uploader"
 )
@@ -166,9 +167,9 @@ func TestSendsInOrderToAll(t *testing.T) {
 	equal(t, a.received(), "0 1 2 3 4")
 	equal(t, b.received(), "0 1 2 3 4")
 	f.wantMetrics(map[string]float64{
-		"profiles_in_total": 5, "samples_in_total": 50,
-		"profiles_sent_total http": 5, "samples_sent_total http": 50, "samples_sent_total dir": 50,
-		"queue_bytes http": 0, "retries_total http": 0,
+		"profiles_in_total http://user@a:7171": 5, "samples_in_total dir:/b": 50,
+		"profiles_sent_total http://user@a:7171": 5, "samples_sent_total http://user@a:7171": 50, "samples_sent_total dir:/b": 50,
+		"queue_bytes http://user@a:7171": 0, "retries_total http://user@a:7171": 0,
 	})
 }
 
@@ -198,13 +199,13 @@ func TestAway(t *testing.T) {
 	mu.Unlock()
 	f.stop()
 	equal(t, d.received(), "0 1 2 3 4 5 6 7 8 9")
-	if n := f.metric("retries_total", "http"); n < 3 {
+	if n := f.metric("retries_total", "http://a"); n < 3 {
 		t.Errorf("%v retries", n)
 	}
 	if logs := f.logs.String(); strings.Count(logs, "does not take profiles now") != 1 || strings.Count(logs, "takes profiles again") != 1 {
 		t.Errorf("logs are %s", logs)
 	}
-	f.wantMetrics(map[string]float64{"samples_sent_total http": 100, "queue_bytes http": 0})
+	f.wantMetrics(map[string]float64{"samples_sent_total http://a": 100, "queue_bytes http://a": 0})
 }
 
 func TestPermanentIsDropped(t *testing.T) {
@@ -221,11 +222,68 @@ func TestPermanentIsDropped(t *testing.T) {
 	f.stop()
 	equal(t, d.received(), "good1 good2")
 	f.wantMetrics(map[string]float64{
-		"profiles_dropped_total http rejected": 3, "samples_dropped_total http rejected": 30, "samples_sent_total http": 20,
+		"profiles_dropped_total http://a rejected": 3, "samples_dropped_total http://a rejected": 30, "samples_sent_total http://a": 20,
 	})
 	if logs := f.logs.String(); strings.Count(logs, "no period type") != 1 {
 		t.Errorf("logs are %s", logs)
 	}
+}
+
+// What a destination refuses is counted by its word for why, and logged once for each.
+func TestReasons(t *testing.T) {
+	n := 0
+	d := &target{name: "http://a", answer: func(context.Context, sample.Profile) error {
+		n++
+		return uploader.Permanent{Err: fmt.Errorf("profile %d is refused", n), Reason: []string{"invalid", "too_large"}[n%2]}
+	}}
+	f := start(t, uploader.Options{Destinations: []uploader.Destination{d}})
+	for range 30 {
+		f.Enqueue(window("a"))
+	}
+	f.stop()
+	f.wantMetrics(map[string]float64{
+		"samples_dropped_total http://a rejected_invalid": 150, "profiles_dropped_total http://a rejected_too_large": 15,
+	})
+	if n := f.logged("is refused"); n != 2 {
+		t.Errorf("%d lines are logged", n)
+	}
+}
+
+// A profile of which a part is refused is sent, and its samples are counted as what became of them.
+func TestPartialIsSent(t *testing.T) {
+	n := 0
+	d := &target{name: "http://a", answer: func(context.Context, sample.Profile) error {
+		n++
+		err := error(uploader.Partial{Err: errors.New("no room for a series"), Samples: int64(n)})
+		switch n {
+		case 1:
+			return fmt.Errorf("send: %w", err)
+		case 2:
+			return errors.Join(err, uploader.Incomplete{Err: errors.New("no exemplars")})
+		}
+		return uploader.Partial{Err: uploader.Permanent{Err: errors.New("no"), Reason: "why"}, Samples: 1000}
+	}}
+	f := start(t, uploader.Options{Destinations: []uploader.Destination{d}})
+	for range 3 {
+		f.Enqueue(window("a"))
+	}
+	f.stop()
+	f.wantMetrics(map[string]float64{
+		"profiles_sent_total http://a": 3, "samples_sent_total http://a": 9 + 8 + 0, "retries_total http://a": 0,
+		"profiles_dropped_total http://a rejected": 0, "samples_dropped_total http://a rejected": 3,
+		"samples_dropped_total http://a rejected_why": 10, "exemplars_dropped_total http://a": 1,
+	})
+}
+
+// short is a destination that leaves something off.
+type short struct{ target }
+
+func (*short) Cuts() reshape.Cuts { return reshape.Cuts{Labels: 1, Values: 2, Stacks: 3} }
+
+func TestCuts(t *testing.T) {
+	f := start(t, uploader.Options{Destinations: []uploader.Destination{&short{target{name: "http://a"}}}})
+	f.stop()
+	f.wantMetrics(map[string]float64{"cuts_total http://a label": 1, "cuts_total http://a value": 2, "cuts_total http://a stack": 3})
 }
 
 // A destination that takes profiles and refuses their exemplars gets the next ones.
@@ -238,7 +296,7 @@ func TestIncompleteIsSent(t *testing.T) {
 	f.Enqueue(window("b"))
 	f.stop()
 	f.wantMetrics(map[string]float64{
-		"profiles_sent_total http": 2, "exemplars_dropped_total http": 2, "retries_total http": 0, "queue_bytes http": 0,
+		"profiles_sent_total http://a": 2, "exemplars_dropped_total http://a": 2, "retries_total http://a": 0, "queue_bytes http://a": 0,
 	})
 	if logs := f.logs.String(); strings.Count(logs, "no such endpoint") != 1 {
 		t.Errorf("logs are %s", logs)
@@ -251,20 +309,20 @@ func TestFullQueueDropsOldest(t *testing.T) {
 	for i := range 8 {
 		f.Enqueue(window(fmt.Sprint(i)))
 	}
-	f.wantMetrics(map[string]float64{"queue_bytes dir": 3 * 129, "profiles_dropped_total dir queue_full": 5})
+	f.wantMetrics(map[string]float64{"queue_bytes dir:/x": 3 * 129, "profiles_dropped_total dir:/x queue_full": 5})
 	f.Enqueue(window(strings.Repeat("x", 1000))) // larger than the queue: only it is dropped
 	f.run()
 	f.stop()
 	equal(t, d.received(), "5 6 7")
 	f.wantMetrics(map[string]float64{
-		"profiles_dropped_total dir queue_full": 6, "samples_dropped_total dir queue_full": 60,
-		"samples_sent_total dir": 30, "queue_bytes dir": 0,
+		"profiles_dropped_total dir:/x queue_full": 6, "samples_dropped_total dir:/x queue_full": 60,
+		"samples_sent_total dir:/x": 30, "queue_bytes dir:/x": 0,
 	})
 }
 
-// TestDroppedWhileSent fills the queue while its head is on the way: what goes
-// in comes out as sent or dropped, never as both.
-func TestDroppedWhileSent(t *testing.T) {
+// TestFullWhileSending fills the queue while its head is on the way: that one is not
+// dropped, so what is counted as sent is what arrived.
+func TestFullWhileSending(t *testing.T) {
 	entered, release := make(chan struct{}), make(chan struct{})
 	d := &target{name: "http://a", answer: func(_ context.Context, p sample.Profile) error {
 		if string(p.PProf) == "0" {
@@ -281,8 +339,8 @@ func TestDroppedWhileSent(t *testing.T) {
 	}
 	close(release)
 	f.stop()
-	equal(t, d.received(), "0 3 4")
-	f.wantMetrics(map[string]float64{"samples_sent_total http": 20, "samples_dropped_total http queue_full": 30, "samples_in_total": 50})
+	equal(t, d.received(), "0 4")
+	f.wantMetrics(map[string]float64{"samples_sent_total http://a": 20, "samples_dropped_total http://a queue_full": 30, "samples_in_total http://a": 50})
 }
 
 // TestFlush ends while the destination is away, or hangs.
@@ -301,7 +359,7 @@ func TestFlush(t *testing.T) {
 			f.Enqueue(window("a"))
 			f.Enqueue(window("b"))
 			f.stop()
-			f.wantMetrics(map[string]float64{"profiles_dropped_total http shutdown": 2, "samples_dropped_total http shutdown": 20, "queue_bytes http": 0})
+			f.wantMetrics(map[string]float64{"profiles_dropped_total http://a shutdown": 2, "samples_dropped_total http://a shutdown": 20, "queue_bytes http://a": 0})
 			if logs := f.logs.String(); !strings.Contains(logs, "profiles=2 samples=20") {
 				t.Errorf("logs are %s", logs)
 			}
@@ -322,7 +380,7 @@ func TestRetryAfterIsHonoured(t *testing.T) {
 	}}
 	f := start(t, uploader.Options{Destinations: []uploader.Destination{d}})
 	f.Enqueue(window("a"))
-	for f.metric("retries_total", "http") == 0 {
+	for f.metric("retries_total", "http://a") == 0 {
 		time.Sleep(time.Millisecond) // until the first attempt is over
 	}
 	if len(attempts) != 1 {
@@ -353,14 +411,20 @@ func TestConcurrentEnqueue(t *testing.T) {
 	}
 	wg.Wait()
 	f.stop()
-	out := f.metric("samples_sent_total", "http") + f.metric("samples_dropped_total", "http", "queue_full") + f.metric("samples_dropped_total", "http", "rejected")
-	if in := f.metric("samples_in_total"); in != 10_000 || out != in || f.metric("queue_bytes", "http") != 0 {
+	out := f.metric("samples_sent_total", "http://a") + f.metric("samples_dropped_total", "http://a", "queue_full") + f.metric("samples_dropped_total", "http://a", "rejected")
+	if in := f.metric("samples_in_total", "http://a"); in != 10_000 || out != in || f.metric("queue_bytes", "http://a") != 0 {
 		t.Errorf("%v samples in, %v sent or dropped", in, out)
 	}
 }
 
 func TestNewRefuses(t *testing.T) {
-	if _, err := uploader.New(uploader.Options{Registerer: prometheus.NewRegistry(), Logger: slog.New(slog.DiscardHandler)}); err == nil {
-		t.Error("no destination is accepted")
+	twice := []uploader.Destination{&target{name: "http://a"}, &target{name: "http://b"}, &target{name: "http://a"}}
+	for want, destinations := range map[string][]uploader.Destination{"no destination": nil, "http://a is there twice": twice} {
+		_, err := uploader.New(uploader.Options{
+			Destinations: destinations, Registerer: prometheus.NewRegistry(), Logger: slog.New(slog.DiscardHandler),
+		})
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("error is %v, want %s", err, want)
+		}
 	}
 }

@@ -17,6 +17,7 @@ import (
 
 	"github.com/fleetprof/fleetprof/sample"
 	central "github.com/fleetprof/fleetprof/server"
+	"github.com/fleetprof/fleetprof/server/access"
 	"github.com/fleetprof/fleetprof/server/profiletest"
 	"github.com/fleetprof/fleetprof/server/store"
 	"github.com/fleetprof/fleetprof/uploader"
@@ -31,7 +32,15 @@ func serve(t *testing.T, dir, address string) (url string, stop func()) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h, err := central.New(central.Options{Store: s, Logger: log, Registry: registry, Page: http.NotFoundHandler()})
+	guard, err := access.New(access.Options{Logger: log, Registerer: registry})
+	if err != nil {
+		t.Fatal(err)
+	}
+	limiter, err := access.NewLimiter(access.Limits{RequestsPerSecond: 1000}, registry)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, err := central.New(central.Options{Store: s, Logger: log, Registry: registry, Page: http.NotFoundHandler(), Guard: guard, Limiter: limiter})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -92,6 +101,7 @@ func waitForRetry(t *testing.T, r *prometheus.Registry) {
 // TestStoreAwayAndBack sends windows of two hosts while the server stops and
 // starts again: each sample arrives, and none twice.
 func TestStoreAwayAndBack(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	base, stop := serve(t, dir, "127.0.0.1:0")
 	registry := prometheus.NewRegistry()

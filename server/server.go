@@ -3,18 +3,21 @@
 // Package server is the embedded central store behind HTTP: agents send their
 // profiles to it, people and go tool pprof ask it questions.
 //
-//	POST /api/v1/profiles, /api/v1/exemplars  package ingest
+//	POST /api/v1/push, /api/v1/profiles, …    package ingest
 //	GET  /api/v1/pprof, /api/v1/…             package query
+//	POST /querier.v1.QuerierService/…         package grafana
 //	     /api/v1/policy, /api/v1/policy/boost package policy
+//	     /api/v1/debuginfo/{build_id}         package debuginfo
 //	GET  /metrics, /healthz, /readyz          for whoever runs it
 //	GET  /                                    the page, which the caller hands in
 //
-// There is no authentication: whoever reaches the address may read and write.
+// Package access says who may do what; roles.go which path takes which role.
 // On a loopback address the server keeps foreign web pages out, which a browser
 // on the same host could otherwise be made to send here.
 package server
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -28,6 +31,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/fleetprof/fleetprof/server/access"
+	"github.com/fleetprof/fleetprof/server/debuginfo"
+	"github.com/fleetprof/fleetprof/server/grafana"
 	"github.com/fleetprof/fleetprof/server/ingest"
 	"github.com/fleetprof/fleetprof/server/policy"
 	"github.com/fleetprof/fleetprof/server/query"
@@ -37,9 +43,17 @@ import (
 const (
 	readHeaderTimeout = 5 * time.Second
 	readTimeout       = time.Minute
-	writeTimeout      = 2 * time.Minute // a large answer over a slow line
 	idleTimeout       = 2 * time.Minute
-	maxHeaderBytes    = 64 << 10
+	// sendTimeout bounds how long an answer is sent, once the time for a query is over: a
+	// large one over a slow line.
+	sendTimeout    = 90 * time.Second
+	maxHeaderBytes = 64 << 10
+	// maxStreams bounds the requests of one HTTP/2 connection at a time.
+	maxStreams = 100
+	// maxBody bounds the body of every request, and maxPush of those that bring
+	// profiles: in bytes, and many endpoints take less.
+	maxBody = 1 << 20
+	maxPush = 64 << 20
 	// stopTimeout bounds how long requests under way may go on after the end.
 	stopTimeout = time.Second
 )
@@ -53,6 +67,15 @@ type Options struct {
 	Registry *prometheus.Registry
 	// Page answers whatever is not listed above; it must be there.
 	Page http.Handler
+	// Guard knows who may do what, Limiter how much each of them may send.
+	Guard   *access.Guard
+	Limiter *access.Limiter
+	// Queries has the bounds of queries; zero values mean the defaults, and what is not a
+	// bound is filled in.
+	Queries query.Options
+	// DebugInfoBytes bounds the disk space of debug information, which lies beside the profiles; 0 is
+	// none.
+	DebugInfoBytes int64
 	// Host is the host name that users were told, if it is not an IP address.
 	Host string
 }
@@ -63,7 +86,11 @@ type Server struct {
 	log     *slog.Logger
 	host    string
 	policy  *policy.Keeper
+	debug   *debuginfo.Keeper
+	guard   *access.Guard
 	handler http.Handler
+	// writeTimeout is from when a request is read to when its answer is written.
+	writeTimeout time.Duration
 }
 
 // New puts the handlers together and starts nothing.
@@ -72,7 +99,14 @@ func New(o Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	api, err := query.New(query.Options{Store: o.Store, Logger: o.Logger, Registerer: o.Registry})
+	debug, err := debuginfo.Open(debuginfo.Options{Dir: o.Store.Beside("debuginfo"), Bytes: o.DebugInfoBytes, Client: access.Client, Logger: o.Logger, Registerer: o.Registry})
+	if err != nil {
+		return nil, err
+	}
+	queries := o.Queries
+	queries.Names = debug
+	queries.Store, queries.Logger, queries.Registerer, queries.Client = o.Store, o.Logger, o.Registry, access.Client
+	api, err := query.New(queries)
 	if err != nil {
 		return nil, err
 	}
@@ -80,18 +114,22 @@ func New(o Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{store: o.Store, log: o.Logger, host: o.Host, policy: keeper}
+	s := &Server{
+		store: o.Store, log: o.Logger, host: o.Host, policy: keeper, debug: debug, guard: o.Guard,
+		writeTimeout: cmp.Or(queries.Timeout, query.DefaultTimeout) + sendTimeout,
+	}
 	mux := http.NewServeMux()
-	mux.Handle("POST /api/v1/profiles", in)
-	mux.HandleFunc("POST /api/v1/exemplars", in.ServeExemplars)
+	in.Register(mux)
 	api.Register(mux)
+	grafana.New(api).Register(mux)
 	keeper.Register(mux)
+	debug.Register(mux)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(o.Registry, promhttp.HandlerOpts{Registry: o.Registry}))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, "ok") })
 	mux.HandleFunc("GET /readyz", s.ready)
 	mux.HandleFunc("/api/", query.NoEndpoint)
 	mux.Handle("/", o.Page)
-	s.handler = http.NewCrossOriginProtection().Handler(mux)
+	s.handler = http.NewCrossOriginProtection().Handler(o.Guard.Protect(needs, bounded(o.Limiter, mux)))
 	return s, nil
 }
 
@@ -122,11 +160,18 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	if a, ok := ln.Addr().(*net.TCPAddr); ok && a.IP.IsLoopback() {
 		handler = onlyHosts(s.host, s)
 	}
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	protocols.SetHTTP2(true)
+	protocols.SetUnencryptedHTTP2(true) // as gRPC has it
 	h := &http.Server{
 		Handler:           handler,
+		TLSConfig:         s.guard.TLSConfig(),
+		Protocols:         protocols,
+		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: maxStreams},
 		ReadHeaderTimeout: readHeaderTimeout,
 		ReadTimeout:       readTimeout,
-		WriteTimeout:      writeTimeout,
+		WriteTimeout:      s.writeTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelWarn),
@@ -134,8 +179,13 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	h.RegisterOnShutdown(s.policy.Release)
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return s.store.Run(ctx) })
+	g.Go(func() error { return s.debug.Run(ctx) })
 	g.Go(func() error {
-		if err := h.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
+		serve := h.Serve
+		if h.TLSConfig != nil {
+			serve = func(ln net.Listener) error { return h.ServeTLS(ln, "", "") }
+		}
+		if err := serve(ln); !errors.Is(err, http.ErrServerClosed) {
 			return fmt.Errorf("serve on %v: %w", ln.Addr(), err)
 		}
 		return nil
@@ -150,5 +200,5 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 		}
 		return nil
 	})
-	return g.Wait()
+	return errors.Join(g.Wait(), s.debug.Close())
 }

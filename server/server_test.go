@@ -20,6 +20,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/fleetprof/fleetprof/server"
+	"github.com/fleetprof/fleetprof/server/access"
 	"github.com/fleetprof/fleetprof/server/profiletest"
 	"github.com/fleetprof/fleetprof/server/store"
 )
@@ -33,12 +34,28 @@ type running struct {
 
 func start(t *testing.T, dir string, page http.Handler) *running {
 	t.Helper()
+	return startGuarded(t, dir, page, access.Options{})
+}
+
+func startGuarded(t *testing.T, dir string, page http.Handler, guarding access.Options) *running {
+	t.Helper()
 	log, registry := slog.New(slog.DiscardHandler), prometheus.NewRegistry()
 	s, err := store.Open(dir, store.Options{Logger: log, Registerer: registry})
 	if err != nil {
 		t.Fatal(err)
 	}
-	h, err := server.New(server.Options{Store: s, Logger: log, Registry: registry, Page: page, Host: "profiles.example"})
+	guarding.Logger, guarding.Registerer = log, registry
+	guard, err := access.New(guarding)
+	if err != nil {
+		t.Fatal(err)
+	}
+	limiter, err := access.NewLimiter(access.Limits{RequestsPerSecond: 100}, registry)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, err := server.New(server.Options{
+		Store: s, Logger: log, Registry: registry, Page: page, Guard: guard, Limiter: limiter, Host: "profiles.example",
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -114,7 +131,7 @@ func TestEndpoints(t *testing.T) {
 	r.want("GET", "/api/v1/labels/host_name/values", nil, nil, 200, `["a"]`)
 	r.want("GET", "/api/v1/flamegraph", nil, nil, 200, `"samples":3`)
 	r.want("GET", "/api/v2/pprof", nil, nil, 404, `{"error":"no such endpoint: GET /api/v2/pprof","status":"error"}`)
-	r.want("GET", "/metrics", nil, nil, 200, `fleetprof_ingest_profiles_total{result="stored"} 1`)
+	r.want("GET", "/metrics", nil, nil, 200, `fleetprof_ingest_profiles_total{protocol="pprof",result="stored"} 1`)
 	r.want("GET", "/metrics", nil, nil, 200, "fleetprof_store_profiles 1")
 	r.want("GET", "/metrics", nil, nil, 200, `fleetprof_query_requests_total{endpoint="pprof",result="no_data"} 1`)
 }

@@ -1,21 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package columns reads one CPU profile in pprof form into compact columns.
+// Package columns is one profile of any type as compact columns: read from pprof
+// by Decode, or from anything else through a Builder.
 //
-// The format is profile.proto of github.com/google/pprof. What the central
-// store takes is narrower: the sample types are samples/count and
-// cpu/nanoseconds, the period type is cpu/nanoseconds, time, duration and
-// period are set, and every string is valid UTF-8. Decode checks all of that,
-// so it is both the gate for what arrives and the reader of what is stored.
-// Whatever Decode accepts, profile.ParseUncompressed and Profile.CheckValid
-// of github.com/google/pprof accept too.
+// The format that Decode reads is profile.proto of github.com/google/pprof. What
+// the central store takes is narrower: there are 1 to 8 sample types with names,
+// the time is set, no value is negative, and every string is valid UTF-8. Decode
+// and Builder check all of that, so they are the gate for what arrives. Whatever
+// Decode accepts, profile.ParseUncompressed and Profile.CheckValid of
+// github.com/google/pprof accept too.
 //
 // The bytes are foreign. Every count is bounded, so the memory a profile takes
 // is at most a small multiple of its size and never more than the limits below
 // allow.
 package columns
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Limits of one profile. The largest hosts stay far below them: 512 CPUs at
 // 99 Hz make 506,880 samples in a window of 10 s.
@@ -24,6 +27,8 @@ const (
 	MaxBytes = 128 << 20
 	// MaxDuration bounds the window one profile covers.
 	MaxDuration = time.Hour
+	// MaxTypes bounds the sample types of a profile.
+	MaxTypes = 8
 	// maxEntries bounds samples, strings, mappings, functions, locations,
 	// lines, comments and distinct labels, each of them on its own.
 	maxEntries = 1 << 20
@@ -33,17 +38,24 @@ const (
 	maxDepth = 1 << 13
 	// maxLabels bounds the labels of one sample.
 	maxLabels = 256
-	// maxTotal bounds the sum of each value: what a float64 holds exactly, and
-	// 104 days of CPU time in nanoseconds.
+	// maxTotal bounds the sum of each sample type: what a float64 holds exactly,
+	// and 104 days of CPU time in nanoseconds.
 	maxTotal = 1 << 53
 )
 
 // Profile is one decoded profile. Strings are indexes into Strings, whose
-// first entry is the empty string. A Profile is never changed once decoded.
+// first entry is the empty string. A Profile is never changed once it is shared.
 type Profile struct {
-	// Start is in nanoseconds since the Unix epoch; Duration and Period are
-	// in nanoseconds.
-	Start, Duration, Period int64
+	// Name is what kind of profile it is: "cpu", or what others call memory or
+	// process_cpu. See Decode for where it comes from.
+	Name string
+	// Start is in nanoseconds since the Unix epoch, Duration in nanoseconds; it is
+	// 0 for what holds at one moment, such as a heap.
+	Start, Duration int64
+	// Period is how many of PeriodType lie between two samples; 0 if unknown.
+	Period     int64
+	PeriodType ValueType
+	Types      []ValueType
 
 	Strings   []string
 	Mappings  []Mapping
@@ -52,16 +64,34 @@ type Profile struct {
 	Lines     []Line
 	Comments  []uint32
 
-	// Count (in samples), CPU (in nanoseconds) and LabelSet have one entry for
-	// each sample.
-	Count, CPU []int64
-	LabelSet   []uint32
+	// Values has a column for each of Types. Each column, and LabelSet, has one
+	// entry for each sample.
+	Values   [][]int64
+	LabelSet []uint32
+
+	// Origin is nil where the sender does not number what it sends.
+	Origin *Origin
 
 	frames      []uint32 // locations of all stacks, innermost first
 	stackEnd    []uint32 // for each sample, where its stack ends in frames
 	labels      []Label
 	labelSetEnd []uint32 // for each label set, where it ends in labels
 }
+
+// Origin has the numbers that the sender of a profile has given to parts of it. The same
+// number of the same sender stands for the same in all profiles that are stored.
+type Origin struct {
+	Sender *Sender
+	// Locations and LabelSets have one entry for each of the profile's, Stacks for each
+	// sample.
+	Locations, LabelSets, Stacks []uint32
+}
+
+// Sender stands for a sender, by its address.
+type Sender struct{ _ byte }
+
+// ValueType is what values mean, such as cpu in nanoseconds.
+type ValueType struct{ Type, Unit uint32 }
 
 // Mapping is pprof's Mapping message without its ID. It is comparable.
 type Mapping struct {
@@ -137,13 +167,26 @@ func span[T any](all []T, ends []uint32, i int) []T {
 	return all[start:ends[i]]
 }
 
-// Samples is the sum of all counts.
+// Len is the number of samples, each of which may stand for many.
+func (p *Profile) Len() int { return len(p.LabelSet) }
+
+// Samples is how many samples were taken: the sum of the type samples/count where
+// there is one, and else Len.
 func (p *Profile) Samples() int64 {
+	i := p.Type("samples", "count")
+	if i < 0 {
+		return int64(p.Len())
+	}
 	var sum int64
-	for _, n := range p.Count {
+	for _, n := range p.Values[i] {
 		sum += n
 	}
 	return sum
+}
+
+// Type is the index of a sample type, or -1.
+func (p *Profile) Type(name, unit string) int {
+	return slices.IndexFunc(p.Types, func(t ValueType) bool { return p.Strings[t.Type] == name && p.Strings[t.Unit] == unit })
 }
 
 // Size is about how many bytes of memory p holds.
@@ -154,5 +197,5 @@ func (p *Profile) Size() int64 {
 	}
 	return int64(text + 40*len(p.Mappings) + 24*len(p.Functions) + 24*len(p.Locations) +
 		24*len(p.Lines) + 24*len(p.labels) + 4*len(p.labelSetEnd) + 4*len(p.frames) +
-		24*len(p.Count) + 256)
+		(8+8*len(p.Types))*p.Len() + 256)
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"maps"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -31,9 +32,9 @@ func raw(t testing.TB, p *profile.Profile) []byte {
 
 // render writes each sample as text, with all that its location says, and sums
 // up equal ones. It does so for profiles of both kinds.
-func render(p *columns.Profile) map[string][2]int64 {
-	sums := map[string][2]int64{}
-	for i := range p.Count {
+func render(p *columns.Profile) map[string][columns.MaxTypes]int64 {
+	sums := map[string][columns.MaxTypes]int64{}
+	for i := range p.Len() {
 		var b strings.Builder
 		for _, l := range p.Stack(i) {
 			loc := p.Locations[l]
@@ -57,14 +58,17 @@ func render(p *columns.Profile) map[string][2]int64 {
 			}
 		}
 		fmt.Fprint(&b, labels)
-		s := sums[b.String()]
-		sums[b.String()] = [2]int64{s[0] + p.Count[i], s[1] + p.CPU[i]}
+		sum := sums[b.String()]
+		for t, column := range p.Values {
+			sum[t] += column[i]
+		}
+		sums[b.String()] = sum
 	}
 	return sums
 }
 
-func renderReference(p *profile.Profile) map[string][2]int64 {
-	sums := map[string][2]int64{}
+func renderReference(p *profile.Profile) map[string][columns.MaxTypes]int64 {
+	sums := map[string][columns.MaxTypes]int64{}
 	for _, s := range p.Sample {
 		var b strings.Builder
 		for _, l := range s.Location {
@@ -101,7 +105,10 @@ func renderReference(p *profile.Profile) map[string][2]int64 {
 		}
 		fmt.Fprint(&b, labels)
 		sum := sums[b.String()]
-		sums[b.String()] = [2]int64{sum[0] + s.Value[0], sum[1] + s.Value[1]}
+		for t, v := range s.Value {
+			sum[t] += v
+		}
+		sums[b.String()] = sum
 	}
 	return sums
 }
@@ -128,11 +135,36 @@ func everything() *profile.Profile {
 	return p
 }
 
+// heap is a profile of what holds at one moment, with four values a sample, as
+// runtime/pprof makes them.
+func heap() *profile.Profile {
+	p := profiletest.New(start, profiletest.Sample{Stack: "main;work", Labels: map[string]string{"host_name": "a"}, Count: 3},
+		profiletest.Sample{Stack: "main", Count: 4})
+	p.SampleType = []*profile.ValueType{{Type: "alloc_objects", Unit: "count"}, {Type: "alloc_space", Unit: "bytes"},
+		{Type: "inuse_objects", Unit: "count"}, {Type: "inuse_space", Unit: "bytes"}}
+	p.PeriodType, p.Period, p.DurationNanos = &profile.ValueType{Type: "space", Unit: "bytes"}, 512<<10, 0
+	for i, s := range p.Sample {
+		s.Value = []int64{10, 20 + int64(i), 30, 1 << 40}
+	}
+	return p
+}
+
+// TestDecodeWithoutPeriod has a profile that does not say how it was sampled.
+func TestDecodeWithoutPeriod(t *testing.T) {
+	p := heap()
+	p.PeriodType, p.Period = nil, 0
+	got, err := columns.Decode(raw(t, p))
+	if err != nil || got.Name != "alloc_objects" || got.Samples() != 2 {
+		t.Errorf("Decode gives %+v and %v", got, err)
+	}
+}
+
 func TestDecodeAgreesWithReference(t *testing.T) {
 	for name, p := range map[string]*profile.Profile{
 		"everything": everything(),
 		"random":     profiletest.Random(1, "a", start, 200),
 		"empty":      profiletest.New(start),
+		"heap":       heap(),
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := raw(t, p)
@@ -150,6 +182,14 @@ func TestDecodeAgreesWithReference(t *testing.T) {
 			if got.Start != want.TimeNanos || got.Duration != want.DurationNanos || got.Period != want.Period {
 				t.Errorf("head is %d %d %d, want %d %d %d", got.Start, got.Duration, got.Period, want.TimeNanos, want.DurationNanos, want.Period)
 			}
+			if pt := want.PeriodType; got.Strings[got.PeriodType.Type] != pt.Type || got.Strings[got.PeriodType.Unit] != pt.Unit || got.Name != pt.Type {
+				t.Errorf("%q has the period type %v, want %v", got.Name, got.PeriodType, want.PeriodType)
+			}
+			for i, st := range want.SampleType {
+				if got.Type(st.Type, st.Unit) != i {
+					t.Errorf("type %s/%s is not number %d of %v", st.Type, st.Unit, i, got.Types)
+				}
+			}
 			if len(got.Comments) != len(want.Comments) {
 				t.Errorf("%d comments, want %d", len(got.Comments), len(want.Comments))
 			}
@@ -165,13 +205,13 @@ func TestDecodeRefuses(t *testing.T) {
 		{"no time", "read time", func(p *profile.Profile) { p.TimeNanos = 0 }},
 		{"before 1970", "read time", func(p *profile.Profile) { p.TimeNanos = -1 }},
 		{"after 2262", "read time", func(p *profile.Profile) { p.TimeNanos = math.MaxInt64 - 1 }},
-		{"no duration", "read duration", func(p *profile.Profile) { p.DurationNanos = 0 }},
+		{"negative duration", "read duration", func(p *profile.Profile) { p.DurationNanos = -1 }},
 		{"long duration", "read duration", func(p *profile.Profile) { p.DurationNanos = int64(2 * time.Hour) }},
-		{"no period", "read period", func(p *profile.Profile) { p.Period = 0 }},
-		{"no period type", "period type", func(p *profile.Profile) { p.PeriodType = nil }},
-		{"other period type", "period type", func(p *profile.Profile) { p.PeriodType.Type = "wall" }},
-		{"one sample type", "sample types", func(p *profile.Profile) { p.SampleType = p.SampleType[:1]; p.Sample = nil }},
-		{"other sample type", "sample type", func(p *profile.Profile) { p.SampleType[1].Unit = "seconds" }},
+		{"negative period", "read period", func(p *profile.Profile) { p.Period = -1 }},
+		{"no sample types", "there are 0, want 1 to 8", func(p *profile.Profile) { p.SampleType, p.Sample = nil, nil }},
+		{"nine sample types", "there are 9, want 1 to 8", func(p *profile.Profile) { p.SampleType, p.Sample = slices.Repeat(p.SampleType[:1], 9), nil }},
+		{"same sample type twice", "is there twice", func(p *profile.Profile) { p.SampleType[1] = p.SampleType[0] }},
+		{"sample type without a name", "has no name", func(p *profile.Profile) { p.SampleType[1] = &profile.ValueType{Unit: "bytes"} }},
 		{"one value", "1 values", func(p *profile.Profile) { p.Sample[0].Value = []int64{1} }},
 		{"negative count", "want 0 or more", func(p *profile.Profile) { p.Sample[0].Value[0] = -1 }},
 		{"huge total", "the sum of cpu", func(p *profile.Profile) { p.Sample[0].Value[1] = math.MaxInt64 }},
@@ -217,7 +257,7 @@ func TestDecodeRefusesBytes(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			if p, err := columns.Decode(b); err == nil {
-				t.Errorf("Decode gives %d samples, want an error", len(p.Count))
+				t.Errorf("Decode gives %d samples, want an error", p.Len())
 			}
 		})
 	}
@@ -261,6 +301,7 @@ func TestInflate(t *testing.T) {
 func FuzzDecode(f *testing.F) {
 	f.Add(raw(f, everything()))
 	f.Add(raw(f, profiletest.New(start)))
+	f.Add(raw(f, heap()))
 	f.Add(raw(f, profiletest.Random(1, "host", start, 3)))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		p, err := columns.Decode(b)

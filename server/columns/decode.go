@@ -4,6 +4,7 @@ package columns
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"io"
 	"strings"
@@ -40,8 +41,20 @@ func Inflate(gz []byte) ([]byte, error) {
 	return raw.Bytes(), nil
 }
 
+// Read unpacks and decodes a gzip profile.
+func Read(gz []byte) (*Profile, error) {
+	raw, err := Inflate(gz)
+	if err != nil {
+		return nil, err
+	}
+	return Decode(raw)
+}
+
 // Decode reads and checks an uncompressed profile. The result shares no memory
 // with raw. Errors say what is wrong, for whoever made the profile.
+//
+// pprof has no name for a profile as a whole, so Name becomes the name of the
+// period type, or, without one, of the first sample type.
 func Decode(raw []byte) (*Profile, error) {
 	d := decoder{p: &Profile{}, labelSets: map[string]uint32{}}
 	if err := d.reserve(raw); err != nil {
@@ -54,11 +67,12 @@ func Decode(raw []byte) (*Profile, error) {
 	if m.err != nil {
 		return nil, fmt.Errorf("decode profile: %w", m.err)
 	}
-	for _, step := range []func() error{d.finishStrings, d.finishTypes, d.finishLocations, d.finishSamples} {
+	for _, step := range []func() error{d.finishStrings, d.finishLocations, d.finishSamples, d.p.check} {
 		if err := step(); err != nil {
 			return nil, fmt.Errorf("check profile: %w", err)
 		}
 	}
+	d.p.Name = cmp.Or(d.p.Strings[d.p.PeriodType.Type], d.p.Strings[d.p.Types[0].Type])
 	return d.p, nil
 }
 
@@ -70,10 +84,8 @@ type decoder struct {
 	text      strings.Builder // all strings, one after another
 	stringEnd []int
 
-	sampleTypes [][2]int64 // type and unit, as string indexes
-	periodType  [2]int64
-	comments    []uint64
-	unused      []uint64 // string indexes that have to be right, but no more
+	comments []uint64
+	unused   []uint64 // string indexes that have to be right, but no more
 
 	mappingIDs, functionIDs, locationIDs []uint64
 	lineFunctions                        []uint64 // for each line, its function's ID
@@ -99,7 +111,13 @@ func (d *decoder) reserve(raw []byte) error {
 		return m.err
 	}
 	p := d.p
-	p.Count, p.CPU = make([]int64, 0, n[2]), make([]int64, 0, n[2])
+	if err := checkTypes(n[1]); err != nil {
+		return err
+	}
+	p.Values = make([][]int64, n[1])
+	for i := range p.Values {
+		p.Values[i] = make([]int64, 0, n[2])
+	}
 	p.LabelSet, p.stackEnd = make([]uint32, 0, n[2]), make([]uint32, 0, n[2])
 	p.Mappings, d.mappingIDs = make([]Mapping, 0, n[3]), make([]uint64, 0, n[3])
 	p.Locations, d.locationIDs = make([]Location, 0, n[4]), make([]uint64, 0, n[4])
@@ -114,8 +132,9 @@ func (d *decoder) reserve(raw []byte) error {
 func (d *decoder) field(m *message) error {
 	switch m.field {
 	case 1:
-		d.sampleTypes = append(d.sampleTypes, [2]int64{})
-		return valueType(m, &d.sampleTypes[len(d.sampleTypes)-1])
+		t, err := valueType(m)
+		d.p.Types = append(d.p.Types, t)
+		return err
 	case 2:
 		return d.sample(m)
 	case 3:
@@ -136,8 +155,9 @@ func (d *decoder) field(m *message) error {
 	case 10:
 		d.p.Duration = m.int()
 	case 11:
-		d.periodType = [2]int64{}
-		return valueType(m, &d.periodType)
+		t, err := valueType(m)
+		d.p.PeriodType = t
+		return err
 	case 12:
 		d.p.Period = m.int()
 	case 13:
@@ -159,14 +179,15 @@ func (d *decoder) string(m *message) error {
 	return nil
 }
 
-// valueType reads a ValueType message; to becomes the type and the unit.
-func valueType(m *message, to *[2]int64) error {
+func valueType(m *message) (to ValueType, err error) {
 	t := m.sub()
 	for t.next() {
 		switch t.field {
-		case 1, 2:
-			to[t.field-1] = t.int()
+		case 1:
+			to.Type = t.ref()
+		case 2:
+			to.Unit = t.ref()
 		}
 	}
-	return t.err
+	return to, t.err
 }

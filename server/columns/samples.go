@@ -32,15 +32,16 @@ func (d *decoder) sample(m *message) error {
 	if f.err != nil {
 		return f.err
 	}
-	if len(d.values) != len(wantTypes) {
-		return fmt.Errorf("read sample %d: %d values, want one for each of %d sample types", len(p.Count), len(d.values), len(wantTypes))
+	if len(d.values) != len(p.Values) {
+		return fmt.Errorf("read sample %d: %d values, want one for each of %d sample types", p.Len(), len(d.values), len(p.Values))
 	}
 	set, err := d.labelSet()
 	if err != nil {
 		return err
 	}
-	p.Count = append(p.Count, int64(d.values[0]))
-	p.CPU = append(p.CPU, int64(d.values[1]))
+	for i, v := range d.values {
+		p.Values[i] = append(p.Values[i], int64(v))
+	}
 	p.LabelSet = append(p.LabelSet, set)
 	p.stackEnd = append(p.stackEnd, uint32(len(d.frames)))
 	return nil

@@ -4,28 +4,20 @@ package ingest_test
 
 import (
 	"bytes"
-	"log/slog"
-	"net/http"
-	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/fleetprof/fleetprof/server/exemplars"
-	"github.com/fleetprof/fleetprof/server/ingest"
 	"github.com/fleetprof/fleetprof/server/profiletest"
 	"github.com/fleetprof/fleetprof/server/store"
 )
 
 func TestExemplars(t *testing.T) {
-	s, r := new(shelf), prometheus.NewRegistry()
-	h, err := ingest.New(s, slog.New(slog.DiscardHandler), r)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := new(shelf)
+	h, r := newHandler(t, s)
 	start := time.Now().Add(-time.Minute)
 	good := profiletest.Document(t, start, profiletest.Exemplar(1, start, nil))
 	late := start.Add(3 * time.Hour)
@@ -46,15 +38,14 @@ func TestExemplars(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s.err = c.err
-			w := httptest.NewRecorder()
-			h.ServeExemplars(w, httptest.NewRequest(http.MethodPost, "/api/v1/exemplars", bytes.NewReader(c.body)))
+			w := postTo(h, "/api/v1/exemplars", c.body)
 			if w.Code != c.code || !strings.Contains(w.Body.String(), c.want) {
 				t.Errorf("answer is %d %q, want %d and %q", w.Code, w.Body, c.code, c.want)
 			}
 		})
 	}
-	if len(s.exemplars) != 1 || !bytes.Equal(s.exemplars[0].gz, good) || !s.exemplars[0].start.Equal(start) || s.exemplars[0].end.Sub(start) != profiletest.Duration || len(s.puts) > 0 {
-		t.Errorf("%d documents are stored, %d profiles", len(s.exemplars), len(s.puts))
+	if len(s.exemplars) != 1 || !bytes.Equal(s.exemplars[0].gz, good) || !s.exemplars[0].start.Equal(start) || s.exemplars[0].end.Sub(start) != profiletest.Duration || len(s.profiles) > 0 {
+		t.Errorf("%d documents are stored, %d profiles", len(s.exemplars), len(s.profiles))
 	}
 	expect := `# HELP fleetprof_ingest_exemplars_total Documents of exemplars that arrived, by what became of them.
 # TYPE fleetprof_ingest_exemplars_total counter

@@ -1,152 +1,220 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package ingest takes profiles from agents: POST /api/v1/profiles with one
-// gzip pprof profile as the body; and what lies beside them: POST
-// /api/v1/exemplars with a document of package exemplars. Of both:
+// Package ingest takes profiles: from agents of ours, and from others that speak
+// the protocols of Pyroscope, Parca or OpenTelemetry.
 //
-//	204  stored, for good
-//	400  not a profile this server keeps; the text says why
+//	POST /api/v1/push        a push of package wire
+//	POST /api/v1/profiles    one gzip pprof profile
+//	POST /api/v1/exemplars   a document of package exemplars
+//	POST /ingest             one pprof profile, from SDKs of Pyroscope
+//	     push.v1.PusherService/Push (Pyroscope)
+//	     parca.profilestore.v1alpha1.ProfileStoreService/WriteRaw (Parca)
+//	     opentelemetry.proto.collector.profiles.v1development.ProfilesService/Export
+//	POST /v1development/profiles the same by OTLP/HTTP
+//
+// The remote procedures are answered in connect, gRPC and gRPC-Web. Plain HTTP is
+// answered with
+//
+//	204  stored, for good (200 where a protocol wants it)
+//	400  not something this server keeps; the text says why
 //	408  the body did not arrive whole: send it again
-//	413  larger than MaxCompressed, or than the limits of package columns
+//	409  a push that is not the next of its session: begin a new one
+//	413  larger than the limits
 //	503  busy or closing: send it again
 //	507  the disk is full: send it again later
 //
-// After 400 and 413 the same bytes will never be taken. Sending a stored
-// profile once more is answered with 204 and stores nothing.
+// and remote procedures with the codes that mean the same to their clients. After
+// 400 and 413 the same bytes will never be taken. Sending once more what is stored is
+// answered as if it were new and stores nothing.
 package ingest
 
 import (
-	"bytes"
 	"context"
-	"errors"
+	"crypto/sha256"
+	"encoding/binary"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"golang.org/x/sync/semaphore"
 
 	"github.com/fleetprof/fleetprof/server/columns"
 	"github.com/fleetprof/fleetprof/server/exemplars"
-	"github.com/fleetprof/fleetprof/server/store"
+	"github.com/fleetprof/fleetprof/wire"
 )
 
 const (
-	// MaxCompressed bounds a request's body, in bytes.
+	// MaxCompressed bounds a pprof profile that is sent by itself, in bytes.
 	MaxCompressed = 16 << 20
-	// maxDecoding bounds the profiles unpacked at a time, and so the memory of
-	// ingestion: most take a few MB, the largest a few hundred.
-	maxDecoding = 4
-	// decodeWait bounds how long a request waits for its turn.
-	decodeWait = 5 * time.Second
 	// maxAhead bounds how far an agent's clock may be ahead of ours.
 	maxAhead = time.Hour
 )
 
-// Store keeps what arrives; see store.Store.Put for the contract.
+// Store keeps what arrives; see store.Store for the contract. Append stores nothing
+// where it has stored something of that id before.
 type Store interface {
-	Put(ctx context.Context, start, end time.Time, gz []byte) error
+	Append(ctx context.Context, p *columns.Profile, id [16]byte) error
 	PutExemplars(ctx context.Context, start, end time.Time, gz []byte) error
 }
 
-// Handler is the HTTP handler. It is safe for concurrent use.
+// Handler takes what is sent. It is safe for concurrent use.
 type Handler struct {
 	store    Store
 	log      *slog.Logger
 	metrics  *metrics
-	decoding *semaphore.Weighted
+	gate     *gate
+	sessions *sessions
+	unpacker *wire.Unpacker
 }
 
-// New makes the handler of POST /api/v1/profiles, and of POST /api/v1/exemplars.
+// New makes the handlers.
 func New(s Store, l *slog.Logger, r prometheus.Registerer) (*Handler, error) {
 	m, err := newMetrics(r)
 	if err != nil {
 		return nil, fmt.Errorf("register ingest metrics: %w", err)
 	}
-	return &Handler{store: s, log: l, metrics: m, decoding: semaphore.NewWeighted(maxDecoding)}, nil
-}
-
-// ServeHTTP takes profiles.
-func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	h.serve(w, r, MaxCompressed, h.metrics.profiles, h.takeProfile)
-}
-
-// ServeExemplars takes documents of exemplars.
-func (h *Handler) ServeExemplars(w http.ResponseWriter, r *http.Request) {
-	h.serve(w, r, exemplars.MaxCompressed, h.metrics.exemplars, h.takeExemplars)
-}
-
-// serve reads a body of so many bytes at most, and answers with what becomes of it.
-func (h *Handler) serve(w http.ResponseWriter, r *http.Request, most int, results *prometheus.CounterVec, take func(ctx context.Context, body []byte) error) {
-	begin := time.Now()
-	defer func() { h.metrics.seconds.Observe(time.Since(begin).Seconds()) }()
-	body, err := h.read(w, r, most)
-	if err == nil {
-		err = take(r.Context(), body)
+	unpacker, err := wire.NewUnpacker()
+	if err != nil {
+		return nil, err
 	}
-	if err == nil {
-		results.WithLabelValues(resultStored).Inc()
-		w.WriteHeader(http.StatusNoContent)
-		return
-	}
-	refusal := refusalOf(err)
-	results.WithLabelValues(refusal.result).Inc()
-	if refusal.status >= http.StatusInternalServerError {
-		w.Header().Set("Retry-After", refusal.retryAfter)
-		if refusal.result == resultFailed {
-			h.log.Error("what was sent cannot be stored", "path", r.URL.Path, "remote", r.RemoteAddr, "error", err)
+	return &Handler{
+		store: s, log: l, metrics: m, gate: newGate(),
+		sessions: newSessions(m, maxSessionMemory), unpacker: unpacker,
+	}, nil
+}
+
+// Register adds the paths to a mux.
+func (h *Handler) Register(mux *http.ServeMux) {
+	mux.Handle("POST /api/v1/push", h.plain(protocolPush, pushLimit, http.StatusNoContent, h.takePush))
+	mux.Handle("POST /api/v1/profiles", h.plain(protocolPProf, MaxCompressed, http.StatusNoContent, h.takeProfile))
+	mux.Handle("POST /api/v1/exemplars", h.plain(protocolExemplars, exemplars.MaxCompressed, http.StatusNoContent, h.takeExemplars))
+	mux.Handle("POST /ingest", h.plain(protocolPyroscope, MaxCompressed, http.StatusOK, h.takeLegacy))
+	mux.Handle("POST /v1development/profiles", h.plainOTLP())
+	h.registerPyroscope(mux)
+	h.registerParca(mux)
+	h.registerOTLP(mux)
+}
+
+// plain is a handler of plain HTTP that reads a body of so many bytes at most, and
+// answers with what becomes of it.
+func (h *Handler) plain(protocol string, most, stored int, take func(r *http.Request, body []byte) error) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		begin := time.Now()
+		err := h.admitted(w, r, most, func(body []byte) error { return take(r, body) })
+		h.metrics.seconds.Observe(time.Since(begin).Seconds())
+		if err == nil {
+			w.WriteHeader(stored)
+			return
 		}
-	}
-	http.Error(w, err.Error(), refusal.status)
+		refusal := h.refuse(protocol, r, err)
+		if refusal.retry {
+			w.Header().Set("Retry-After", retryAfter())
+		}
+		http.Error(w, err.Error(), refusal.status)
+	})
 }
 
-func (h *Handler) read(w http.ResponseWriter, r *http.Request, most int) ([]byte, error) {
-	if r.ContentLength > int64(most) {
-		return nil, &columns.TooLargeError{What: "bytes in the request", Limit: most}
-	}
-	var body bytes.Buffer
-	body.Grow(max(0, int(min(r.ContentLength, 1<<20)))) // a claim is not yet a body
-	if _, err := io.Copy(&body, http.MaxBytesReader(w, r.Body, int64(most))); err != nil {
-		return nil, fmt.Errorf("%w: %w", errCutOff, err)
-	}
-	h.metrics.bytes.Add(float64(body.Len()))
-	return body.Bytes(), nil
-}
-
-// takeProfile checks and stores one profile.
-func (h *Handler) takeProfile(ctx context.Context, gz []byte) error {
-	p, err := h.decode(ctx, gz)
+// admitted reads the body of a request and does something with it when it is its turn.
+func (h *Handler) admitted(w http.ResponseWriter, r *http.Request, most int, do func(body []byte) error) error {
+	waiting, cancel := h.gate.admit(r.Context())
+	defer cancel()
+	body, leave, err := h.gate.read(waiting, w, r, most)
+	defer leave()
 	if err != nil {
 		return err
 	}
-	start := time.Unix(0, p.start)
-	if err := checkStart(start); err != nil {
+	h.metrics.bytes.Add(float64(len(body)))
+	done, err := h.gate.turn(waiting)
+	if err != nil {
 		return err
 	}
-	if err := h.store.Put(ctx, start, start.Add(time.Duration(p.duration)), gz); err != nil {
+	defer done()
+	return do(body)
+}
+
+// refuse counts what was not taken, and logs it where that is our fault.
+func (h *Handler) refuse(protocol string, r *http.Request, err error) refusal {
+	refusal := refusalOf(err)
+	h.count(protocol, refusal.result)
+	if refusal.result == resultFailed {
+		h.log.Error("what was sent cannot be stored", "path", r.URL.Path, "remote", r.RemoteAddr, "error", err)
+	}
+	return refusal
+}
+
+func (h *Handler) count(protocol, result string) {
+	if protocol == protocolExemplars {
+		h.metrics.exemplars.WithLabelValues(result).Inc()
+		return
+	}
+	h.metrics.profiles.WithLabelValues(protocol, result).Inc()
+}
+
+// takeProfile checks and stores one profile of ours.
+func (h *Handler) takeProfile(r *http.Request, gz []byte) error {
+	p, err := decode(gz)
+	if err != nil {
 		return err
 	}
-	h.metrics.samples.Add(float64(p.samples))
+	return h.accept(r.Context(), protocolPProf, p, idOf(gz))
+}
+
+// decode reads a gzip pprof profile.
+func decode(gz []byte) (*columns.Profile, error) {
+	raw, err := columns.Inflate(gz)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errInvalid, err)
+	}
+	p, err := columns.Decode(raw)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errInvalid, err)
+	}
+	return p, nil
+}
+
+// idOf makes the id of what is in a body, by which it is known when it comes again.
+// number tells apart what comes in one body.
+func idOf(body []byte, number ...int) [16]byte {
+	hash := sha256.New()
+	hash.Write(body)
+	for _, n := range number {
+		hash.Write(binary.LittleEndian.AppendUint64(nil, uint64(n)))
+	}
+	return [16]byte(hash.Sum(nil)[:16])
+}
+
+// accept stores a profile that can be read, with what it says of itself.
+func (h *Handler) accept(ctx context.Context, protocol string, p *columns.Profile, id [16]byte, about ...about) error {
+	p, err := settle(p, about...)
+	if err != nil {
+		return fmt.Errorf("%w: %w", errInvalid, err)
+	}
+	if err := checkStart(time.Unix(0, p.Start)); err != nil {
+		return err
+	}
+	if err := h.store.Append(ctx, p, id); err != nil {
+		return err
+	}
+	h.count(protocol, resultStored)
+	h.metrics.samples.Add(float64(p.Samples()))
 	return nil
 }
 
 // takeExemplars checks and stores one document of exemplars.
-func (h *Handler) takeExemplars(ctx context.Context, gz []byte) error {
-	done, err := h.turn(ctx)
-	if err != nil {
-		return err
-	}
+func (h *Handler) takeExemplars(r *http.Request, gz []byte) error {
 	d, err := exemplars.Decode(gz)
-	done()
 	if err != nil {
 		return fmt.Errorf("%w: %w", errInvalid, err)
 	}
 	if err := checkStart(d.Start); err != nil {
 		return err
 	}
-	return h.store.PutExemplars(ctx, d.Start, d.Start.Add(d.Duration), gz)
+	if err := h.store.PutExemplars(r.Context(), d.Start, d.Start.Add(d.Duration), gz); err != nil {
+		return err
+	}
+	h.count(protocolExemplars, resultStored)
+	return nil
 }
 
 func checkStart(start time.Time) error {
@@ -154,69 +222,4 @@ func checkStart(start time.Time) error {
 		return fmt.Errorf("%w: it starts %v ahead of this server's clock: set the clocks of both hosts", errInvalid, ahead.Round(time.Second))
 	}
 	return nil
-}
-
-// head is what ingestion keeps of a profile once it has been checked; start
-// and duration are in nanoseconds.
-type head struct{ start, duration, samples int64 }
-
-// decode checks a profile, when it is its turn.
-func (h *Handler) decode(ctx context.Context, gz []byte) (head, error) {
-	done, err := h.turn(ctx)
-	if err != nil {
-		return head{}, err
-	}
-	defer done()
-	raw, err := columns.Inflate(gz)
-	if err != nil {
-		return head{}, fmt.Errorf("%w: %w", errInvalid, err)
-	}
-	p, err := columns.Decode(raw)
-	if err != nil {
-		return head{}, fmt.Errorf("%w: %w", errInvalid, err)
-	}
-	return head{p.Start, p.Duration, p.Samples()}, nil
-}
-
-// turn waits until something may be unpacked, until done.
-func (h *Handler) turn(ctx context.Context) (done func(), err error) {
-	wait, cancel := context.WithTimeout(ctx, decodeWait)
-	defer cancel()
-	if err := h.decoding.Acquire(wait, 1); err != nil {
-		return nil, errBusy
-	}
-	return func() { h.decoding.Release(1) }, nil
-}
-
-var (
-	errInvalid = errors.New("profile refused")
-	errCutOff  = errors.New("read request")
-	errBusy    = errors.New("the server is checking other profiles: send this one again")
-)
-
-// refusal is how an error is answered.
-type refusal struct {
-	status     int
-	result     string
-	retryAfter string // in seconds
-}
-
-func refusalOf(err error) refusal {
-	var tooLarge *columns.TooLargeError
-	var tooLong *http.MaxBytesError
-	switch {
-	case errors.As(err, &tooLarge), errors.As(err, &tooLong):
-		return refusal{status: http.StatusRequestEntityTooLarge, result: resultTooLarge}
-	case errors.Is(err, errInvalid), errors.Is(err, store.ErrRefused):
-		return refusal{status: http.StatusBadRequest, result: resultInvalid}
-	case errors.Is(err, errBusy):
-		return refusal{http.StatusServiceUnavailable, resultBusy, "1"}
-	case errors.Is(err, store.ErrClosed):
-		return refusal{http.StatusServiceUnavailable, resultClosing, "1"}
-	case errors.Is(err, store.ErrFull):
-		return refusal{http.StatusInsufficientStorage, resultFull, "10"}
-	case errors.Is(err, errCutOff), errors.Is(err, context.Canceled):
-		return refusal{status: http.StatusRequestTimeout, result: resultCutOff}
-	}
-	return refusal{http.StatusInternalServerError, resultFailed, "10"}
 }

@@ -7,15 +7,17 @@ import (
 	"compress/gzip"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"math"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -23,39 +25,101 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
+	"github.com/fleetprof/fleetprof/server/columns"
 	"github.com/fleetprof/fleetprof/server/ingest"
 	"github.com/fleetprof/fleetprof/server/profiletest"
 	"github.com/fleetprof/fleetprof/server/store"
 )
 
-type put struct {
+// exemplar is a document as it was put.
+type exemplar struct {
 	start, end time.Time
 	gz         []byte
 }
 
-// shelf is a Store that keeps what it is given, or fails with err.
+// shelf is a Store that keeps what it is given, each id once, or fails with err.
 type shelf struct {
-	mu              sync.Mutex
-	puts, exemplars []put
-	err             error
+	mu        sync.Mutex
+	profiles  []*columns.Profile
+	ids       map[[16]byte]bool
+	repeats   int
+	exemplars []exemplar
+	err       error
 }
 
-func (s *shelf) Put(_ context.Context, start, end time.Time, gz []byte) error {
+func (s *shelf) Append(_ context.Context, p *columns.Profile, id [16]byte) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.err == nil {
-		s.puts = append(s.puts, put{start, end, bytes.Clone(gz)})
+	if s.err != nil {
+		return s.err
 	}
-	return s.err
+	if s.ids == nil {
+		s.ids = map[[16]byte]bool{}
+	}
+	if s.ids[id] {
+		s.repeats++
+		return nil
+	}
+	s.ids[id] = true
+	s.profiles = append(s.profiles, p)
+	return nil
 }
 
 func (s *shelf) PutExemplars(_ context.Context, start, end time.Time, gz []byte) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.err == nil {
-		s.exemplars = append(s.exemplars, put{start, end, bytes.Clone(gz)})
+		s.exemplars = append(s.exemplars, exemplar{start, end, bytes.Clone(gz)})
 	}
 	return s.err
+}
+
+// totals sums up all values of what is kept, by profile, type and labels.
+func (s *shelf) totals() map[string]int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	sums := map[string]int64{}
+	for _, p := range s.profiles {
+		for i, set := range p.LabelSet {
+			var labels []string
+			for _, l := range p.Labels(int(set)) {
+				labels = append(labels, fmt.Sprintf("%s=%s", p.Strings[l.Key], p.Strings[l.Text]))
+			}
+			slices.Sort(labels)
+			for t, column := range p.Values {
+				sums[fmt.Sprintf("%s %s/%s %s", p.Name, p.Strings[p.Types[t].Type], p.Strings[p.Types[t].Unit], strings.Join(labels, " "))] += column[i]
+			}
+		}
+	}
+	return sums
+}
+
+// expected is what totals should be after a profile, by the reference's reading of it.
+func expected(sums map[string]int64, name string, p *profile.Profile, series map[string]string) {
+	for _, s := range p.Sample {
+		all := maps.Clone(series)
+		if all == nil {
+			all = map[string]string{}
+		}
+		for k, v := range s.Label {
+			all[k] = v[0]
+		}
+		var labels []string
+		for k, v := range all {
+			labels = append(labels, k+"="+v)
+		}
+		slices.Sort(labels)
+		for t, v := range s.Value {
+			sums[fmt.Sprintf("%s %s/%s %s", name, p.SampleType[t].Type, p.SampleType[t].Unit, strings.Join(labels, " "))] += v
+		}
+	}
+}
+
+func wantTotals(t *testing.T, s *shelf, want map[string]int64) {
+	t.Helper()
+	if got := s.totals(); !maps.Equal(got, want) {
+		t.Errorf("totals are\n%v\nwant\n%v", got, want)
+	}
 }
 
 func newHandler(t testing.TB, s ingest.Store) (http.Handler, *prometheus.Registry) {
@@ -65,29 +129,38 @@ func newHandler(t testing.TB, s ingest.Store) (http.Handler, *prometheus.Registr
 	if err != nil {
 		t.Fatal(err)
 	}
-	return h, r
+	mux := http.NewServeMux()
+	h.Register(mux)
+	return mux, r
 }
 
 func post(h http.Handler, body []byte) *httptest.ResponseRecorder {
+	return postTo(h, "/api/v1/profiles", body)
+}
+
+func postTo(h http.Handler, path string, body []byte) *httptest.ResponseRecorder {
 	w := httptest.NewRecorder()
-	h.ServeHTTP(w, httptest.NewRequest(http.MethodPost, "/api/v1/profiles", bytes.NewReader(body)))
+	h.ServeHTTP(w, httptest.NewRequest(http.MethodPost, path, bytes.NewReader(body)))
 	return w
 }
 
-func wantResult(t *testing.T, r *prometheus.Registry, result string, n int) {
+func wantResult(t *testing.T, r *prometheus.Registry, protocol, result string, n int) {
 	t.Helper()
 	families, err := r.Gather()
 	if err != nil {
 		t.Fatal(err)
 	}
+	got := 0
 	for _, f := range families {
 		for _, m := range f.Metric {
-			if f.GetName() == "fleetprof_ingest_profiles_total" && m.Label[0].GetValue() == result && m.Counter.GetValue() == float64(n) {
-				return
+			if f.GetName() == "fleetprof_ingest_profiles_total" && m.Label[0].GetValue() == protocol && m.Label[1].GetValue() == result {
+				got = int(m.Counter.GetValue())
 			}
 		}
 	}
-	t.Errorf("not %d profiles counted as %s: %v", n, result, families)
+	if got != n {
+		t.Errorf("%d profiles of %s are counted as %s, want %d", got, protocol, result, n)
+	}
 }
 
 func window() *profile.Profile {
@@ -102,11 +175,17 @@ func TestStores(t *testing.T) {
 	if w := post(h, gz); w.Code != http.StatusNoContent || w.Body.Len() != 0 {
 		t.Fatalf("answer is %d %s", w.Code, w.Body)
 	}
-	if len(s.puts) != 1 || !bytes.Equal(s.puts[0].gz, gz) || s.puts[0].start.UnixNano() != p.TimeNanos || s.puts[0].end.Sub(s.puts[0].start) != profiletest.Duration {
-		t.Errorf("put %d profiles", len(s.puts))
+	want := map[string]int64{}
+	expected(want, "cpu", p, nil)
+	wantTotals(t, s, want)
+	if got := s.profiles[0]; got.Start != p.TimeNanos || got.Duration != p.DurationNanos {
+		t.Errorf("time is %d %d", got.Start, got.Duration)
 	}
-	wantResult(t, r, "stored", 1)
-	expect := "# HELP fleetprof_ingest_samples_total Samples in the profiles stored, repeats included.\n# TYPE fleetprof_ingest_samples_total counter\nfleetprof_ingest_samples_total 7\n"
+	if w := post(h, gz); w.Code != http.StatusNoContent || s.repeats != 1 || len(s.profiles) != 1 {
+		t.Errorf("sent again: answer is %d %s, %d profiles", w.Code, w.Body, len(s.profiles))
+	}
+	wantResult(t, r, "pprof", "stored", 2)
+	expect := "# HELP fleetprof_ingest_samples_total Samples in the profiles stored, repeats included.\n# TYPE fleetprof_ingest_samples_total counter\nfleetprof_ingest_samples_total 14\n"
 	if err := testutil.GatherAndCompare(r, strings.NewReader(expect), "fleetprof_ingest_samples_total"); err != nil {
 		t.Error(err)
 	}
@@ -143,15 +222,24 @@ func TestRefuses(t *testing.T) {
 		{"empty", nil, 400, "unpack gzip"},
 		{"garbage", []byte("GET / HTTP/1.1"), 400, "unpack gzip"},
 		{"truncated", good[:len(good)/2], 400, "unpack gzip"},
-		{"gzip of zeros", bomb(t, 1), 400, "read strings"},
+		{"gzip of zeros", bomb(t, 1), 400, "sample types"},
 		{"bomb", bomb(t, 129), 413, "bytes after unpacking"},
 		{"large", make([]byte, ingest.MaxCompressed+1), 413, "in the request"},
 		{"invalid UTF-8", changed(func(p *profile.Profile) { p.Function[0].Name = "\xc3\x28" }), 400, "invalid UTF-8"},
-		{"no period type", changed(func(p *profile.Profile) { p.PeriodType = nil }), 400, "period type"},
 		{"negative value", changed(func(p *profile.Profile) { p.Sample[0].Value[1] = math.MinInt64 }), 400, "want 0 or more"},
+		{"long period", changed(func(p *profile.Profile) { // four of it are 2⁶⁴
+			p.SampleType, p.Sample, p.Period = p.SampleType[:1], p.Sample[:1], 1<<62
+			p.Sample[0].Value = []int64{4}
+		}), 400, "the sum of cpu is above"},
 		{"no time", changed(func(p *profile.Profile) { p.TimeNanos = 0 }), 400, "read time"},
-		{"no duration", changed(func(p *profile.Profile) { p.DurationNanos = 0 }), 400, "read duration"},
-		{"heap profile", changed(func(p *profile.Profile) { p.SampleType[0].Type = "inuse_space" }), 400, "samples/count"},
+		{"long duration", changed(func(p *profile.Profile) { p.DurationNanos *= 1000 }), 400, "read duration"},
+		{"large label", changed(func(p *profile.Profile) { p.Sample[0].Label["host_name"] = []string{strings.Repeat("x", 4097)} }), 400, "the value of host_name has 4097 bytes"},
+		{"large label name", changed(func(p *profile.Profile) { p.Sample[0].Label[strings.Repeat("x", 10<<20)] = []string{"v"} }), 400, "a name has 10485760 bytes"},
+		{"many labels", changed(func(p *profile.Profile) {
+			for i := range 64 {
+				p.Sample[0].Label[fmt.Sprint("l", i)] = []string{"v"}
+			}
+		}), 400, "a sample has 65, want 64"},
 		{"future", changed(func(p *profile.Profile) { p.TimeNanos += int64(3 * time.Hour) }), 400, "set the clocks"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -160,31 +248,31 @@ func TestRefuses(t *testing.T) {
 			}
 		})
 	}
-	if len(s.puts) != 0 {
-		t.Errorf("%d profiles were stored", len(s.puts))
+	if len(s.profiles) != 0 {
+		t.Errorf("%d profiles were stored", len(s.profiles))
 	}
-	wantResult(t, r, "invalid", 11)
-	wantResult(t, r, "too_large", 2)
+	wantResult(t, r, "pprof", "invalid", 13)
+	wantResult(t, r, "pprof", "too_large", 2)
 }
 
 func TestStoreErrors(t *testing.T) {
 	for _, c := range []struct {
 		err    error
 		code   int
-		after  string
+		after  bool
 		result string
 	}{
-		{store.ErrFull, http.StatusInsufficientStorage, "10", "disk_full"},
-		{store.ErrClosed, http.StatusServiceUnavailable, "1", "closing"},
-		{store.ErrRefused, http.StatusBadRequest, "", "invalid"},
-		{errors.New("the disk is on fire"), http.StatusInternalServerError, "10", "failed"},
+		{store.ErrFull, http.StatusInsufficientStorage, true, "disk_full"},
+		{store.ErrClosed, http.StatusServiceUnavailable, true, "closing"},
+		{store.ErrRefused, http.StatusBadRequest, false, "invalid"},
+		{errors.New("the disk is on fire"), http.StatusInternalServerError, true, "failed"},
 	} {
 		h, r := newHandler(t, &shelf{err: c.err})
 		w := post(h, profiletest.Gzip(t, window()))
-		if w.Code != c.code || w.Header().Get("Retry-After") != c.after || !strings.Contains(w.Body.String(), c.err.Error()) {
+		if w.Code != c.code || (w.Header().Get("Retry-After") != "") != c.after || !strings.Contains(w.Body.String(), c.err.Error()) {
 			t.Errorf("%v is answered %d %v %s", c.err, w.Code, w.Header(), w.Body)
 		}
-		wantResult(t, r, c.result, 1)
+		wantResult(t, r, "pprof", c.result, 1)
 	}
 }
 
@@ -202,39 +290,33 @@ func TestCutOff(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := io.WriteString(c, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\nhalf"); err != nil {
+	if _, err := io.WriteString(c, "POST /api/v1/profiles HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\nhalf"); err != nil {
 		t.Fatal(err)
 	}
 	c.Close()
 	<-done
-	wantResult(t, r, "cut_off", 1)
-	if len(s.puts) != 0 {
+	wantResult(t, r, "pprof", "cut_off", 1)
+	if len(s.profiles) != 0 {
 		t.Error("half a profile was stored")
 	}
 }
 
-// TestMany posts more profiles at a time than are checked at a time. Each is
-// stored, or its sender is told to come back.
+// TestMany has more agents send at a time than are served at a time. None is turned away.
 func TestMany(t *testing.T) {
 	s := &shelf{}
 	h, _ := newHandler(t, s)
-	gz := profiletest.Gzip(t, profiletest.Random(1, "a", time.Now().Add(-10*time.Second), 50))
-	var stored atomic.Int32
 	var wg sync.WaitGroup
-	for range 40 {
+	for n := range 60 {
 		wg.Go(func() {
-			w := post(h, gz)
-			switch {
-			case w.Code == http.StatusNoContent:
-				stored.Add(1)
-			case w.Code != http.StatusServiceUnavailable || w.Header().Get("Retry-After") == "":
+			gz := profiletest.Gzip(t, profiletest.New(time.Now().Add(-10*time.Second), profiletest.Sample{Stack: "main", Labels: map[string]string{"host_name": fmt.Sprint(n)}, Count: 1}))
+			if w := post(h, gz); w.Code != http.StatusNoContent {
 				t.Errorf("answer is %d %s", w.Code, w.Body)
 			}
 		})
 	}
 	wg.Wait()
-	if n := int(stored.Load()); n == 0 || len(s.puts) != n {
-		t.Errorf("%d of 40 were stored, %d said so", len(s.puts), n)
+	if len(s.totals()) != 120 || len(s.profiles) != 60 {
+		t.Errorf("%d of 60 were stored", len(s.profiles))
 	}
 }
 
@@ -248,7 +330,7 @@ func FuzzPost(f *testing.F) {
 		w := post(h, body)
 		switch {
 		case w.Code == http.StatusNoContent:
-			if _, err := profile.ParseData(s.puts[0].gz); err != nil {
+			if _, err := profile.ParseData(body); err != nil {
 				t.Errorf("stored, but %v", err)
 			}
 		case w.Code != http.StatusBadRequest && w.Code != http.StatusRequestEntityTooLarge:

@@ -145,9 +145,12 @@ func (d directory) trim() error {
 type auditEntry struct {
 	Time    time.Time `json:"time"`
 	Remote  string    `json:"remote"`
+	User    string    `json:"user,omitempty"`
 	By      string    `json:"by,omitempty"`
 	What    string    `json:"what"`
 	Version uint64    `json:"version"`
+	Before  string    `json:"before"`
+	After   string    `json:"after"`
 	Changes []string  `json:"changes"`
 }
 

@@ -14,6 +14,7 @@ import (
 	"unicode"
 
 	rules "github.com/fleetprof/fleetprof/policy"
+	"github.com/fleetprof/fleetprof/server/access"
 )
 
 const (
@@ -195,13 +196,14 @@ func parseWait(r *http.Request) (time.Duration, error) {
 	return min(wait, maxWait), nil
 }
 
-// author is the client, by what it says of itself in the parameter by.
+// author is the client, by what was asked of it and what it says of itself in the
+// parameter by.
 func author(r *http.Request) (Author, error) {
 	by := r.URL.Query().Get("by")
 	if len(by) > maxBy || strings.ContainsFunc(by, func(c rune) bool { return !unicode.IsPrint(c) }) {
 		return Author{}, fmt.Errorf("%w: by: want at most %d bytes that can be printed", errRequest, maxBy)
 	}
-	return Author{Remote: r.RemoteAddr, By: by}, nil
+	return Author{Remote: r.RemoteAddr, User: access.Name(r.Context()), By: by}, nil
 }
 
 var (

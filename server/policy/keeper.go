@@ -50,6 +50,9 @@ func newSnapshot(p rules.Policy) (Snapshot, error) {
 	return Snapshot{p, fmt.Sprintf("%d-%x", p.Version, sum[:6]), body}, nil
 }
 
+// digest is that of a version's document in the audit log.
+func digest(s Snapshot) string { return fmt.Sprintf("sha256:%x", sha256.Sum256(s.Body)) }
+
 // Options for Open.
 type Options struct {
 	// Dir is made if it is missing. Nobody else may write there.
@@ -130,8 +133,9 @@ func (k *Keeper) Release() {
 
 // Author is who changes the policy: what the audit log says of it.
 type Author struct {
-	// Remote is the address it comes from, By what is said there.
-	Remote, By string
+	// Remote is the address it comes from, User who it is as far as that was
+	// asked, By what is said there.
+	Remote, User, By string
 }
 
 // Set puts another document in the place of the one with one of the tags; nil is
@@ -172,7 +176,10 @@ func (k *Keeper) change(what string, who Author, now time.Time, next func(Snapsh
 	if len(s.Body) >= rules.MaxBytes {
 		return Snapshot{}, rules.Faults{{Reason: fmt.Sprintf("the policy would have %d bytes: want less than %d", len(s.Body), rules.MaxBytes)}}
 	}
-	entry := auditEntry{Time: now.UTC(), Remote: who.Remote, By: who.By, What: what, Version: p.Version}
+	entry := auditEntry{
+		Time: now.UTC(), Remote: who.Remote, User: who.User, By: who.By, What: what, Version: p.Version,
+		Before: digest(current), After: digest(s),
+	}
 	entry.describe(rules.Changes(current.Policy, p))
 	if err := k.dir.write(s, entry); err != nil {
 		return Snapshot{}, err
@@ -181,7 +188,8 @@ func (k *Keeper) change(what string, who Author, now time.Time, next func(Snapsh
 		k.metrics.untrimmed.Inc()
 		k.log.Warn("old versions of the policy stay on disk", "error", err)
 	}
-	k.log.Info("policy changed", "version", p.Version, "rules", len(p.Rules), "what", what, "remote", who.Remote, "by", who.By)
+	k.log.Info("policy changed", "version", p.Version, "rules", len(p.Rules), "what", what,
+		"remote", who.Remote, "user", who.User, "by", who.By, "before", entry.Before, "after", entry.After)
 	k.publish(s)
 	return s, nil
 }

@@ -4,10 +4,13 @@ package policy_test
 
 import (
 	"bufio"
+	"bytes"
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -29,7 +32,65 @@ type service struct {
 	url      string
 	keeper   *policy.Keeper
 	registry *prometheus.Registry
+	listener *deadlines
 }
+
+// deadlines is a listener that knows what deadlines its connections have.
+type deadlines struct {
+	net.Listener
+	mu  sync.Mutex
+	all []*limited
+}
+
+// limited is one of these connections.
+type limited struct {
+	net.Conn
+	mu          sync.Mutex
+	read, write time.Time
+}
+
+func (d *deadlines) Accept() (net.Conn, error) {
+	c, err := d.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	one := &limited{Conn: c}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.all = append(d.all, one)
+	return one, nil
+}
+
+// beyond counts the connections that may be read and written for so long from now on.
+func (d *deadlines) beyond(after time.Duration) (n int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, c := range d.all {
+		c.mu.Lock()
+		if at := time.Now().Add(after); c.read.After(at) && c.write.After(at) {
+			n++
+		}
+		c.mu.Unlock()
+	}
+	return n
+}
+
+func (c *limited) SetReadDeadline(at time.Time) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.read = at
+	return c.Conn.SetReadDeadline(at)
+}
+
+func (c *limited) SetWriteDeadline(at time.Time) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.write = at
+	return c.Conn.SetWriteDeadline(at)
+}
+
+// timeout bounds requests that do not wait.
+const timeout = 10 * time.Second
 
 func open(dir string, registry *prometheus.Registry) (*policy.Keeper, error) {
 	return policy.Open(policy.Options{Dir: dir, Logger: slog.New(slog.DiscardHandler), Registerer: registry})
@@ -45,7 +106,9 @@ func start(t testing.TB, dir string) *service {
 	mux := http.NewServeMux()
 	s.keeper.Register(mux)
 	h := httptest.NewUnstartedServer(mux)
-	h.Config.ReadTimeout, h.Config.IdleTimeout = 50*time.Millisecond, time.Minute // long polls must outlive the first
+	h.Config.ReadTimeout, h.Config.WriteTimeout, h.Config.IdleTimeout = timeout, timeout, time.Minute
+	s.listener = &deadlines{Listener: h.Listener}
+	h.Listener = s.listener
 	h.Start()
 	t.Cleanup(h.Close)
 	t.Cleanup(s.keeper.Release)
@@ -180,7 +243,11 @@ func TestLongPoll(t *testing.T) {
 	s := start(t, t.TempDir())
 	first := s.do("GET", "", "")
 	s.want(s.do("GET", "?wait=1h", "", "If-None-Match", `"0-other"`), 200, "")
-	s.want(s.do("GET", "?wait=200ms", "", "If-None-Match", first.tag), 304, "") // longer than ReadTimeout
+	begin := time.Now()
+	s.want(s.do("GET", "?wait=200ms", "", "If-None-Match", first.tag), 304, "")
+	if waited := time.Since(begin); waited < 200*time.Millisecond {
+		t.Errorf("the answer comes after %v", waited)
+	}
 	var waiting sync.WaitGroup
 	for range 50 {
 		waiting.Go(func() {
@@ -188,6 +255,11 @@ func TestLongPoll(t *testing.T) {
 		})
 	}
 	s.awaitWaiting(50)
+	for end := time.Now().Add(timeout); s.listener.beyond(2*timeout) != 50; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("%d of 50 long polls have a connection that outlives the server's own deadlines", s.listener.beyond(2*timeout))
+		}
+	}
 	s.want(s.do("PUT", "", off, "If-Match", first.tag), 200, "")
 	waiting.Wait()
 	tag := s.do("GET", "", "").tag
@@ -257,11 +329,12 @@ func TestRestart(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer log.Close()
-	version := 0
+	version, before := 0, ""
 	for lines := bufio.NewScanner(log); lines.Scan(); {
 		var e struct {
 			Time             time.Time
 			Remote, By, What string
+			Before, After    string
 			Version          int
 			Changes          []string
 		}
@@ -272,6 +345,14 @@ func TestRestart(t *testing.T) {
 		if e.Version != version || e.By != "alice" || e.What != "set" || !strings.HasPrefix(e.Remote, "127.0.0.1:") || e.Time.IsZero() || len(e.Changes) != min(version, 2) {
 			t.Fatalf("entry is %s", lines.Bytes())
 		}
+		if version > 1 && e.Before != before {
+			t.Fatalf("version %d replaces %s, and version %d was %s", version, e.Before, version-1, before)
+		}
+		before = e.After
+	}
+	newest, err := os.ReadFile(filepath.Join(dir, "versions", "0000000060.json"))
+	if want := fmt.Sprintf("sha256:%x", sha256.Sum256(bytes.TrimSpace(newest))); err != nil || before != want {
+		t.Errorf("the log ends with %s, %v, want %s", before, err, want)
 	}
 	if version != 60 {
 		t.Errorf("%d entries", version)

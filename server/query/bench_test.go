@@ -14,6 +14,7 @@ import (
 	"github.com/google/pprof/profile"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/fleetprof/fleetprof/server/columns"
 	"github.com/fleetprof/fleetprof/server/profiletest"
 	"github.com/fleetprof/fleetprof/server/store"
 )
@@ -32,12 +33,19 @@ func BenchmarkMerge(b *testing.B) {
 	for i := range windows {
 		start := begin.Add(time.Duration(i) * profiletest.Duration)
 		gz := profiletest.Gzip(b, profiletest.Random(uint64(i), "host", start, samples))
-		if err := s.Put(b.Context(), start, start.Add(profiletest.Duration), gz); err != nil {
+		p, err := columns.Read(gz)
+		if err == nil {
+			err = s.Append(b.Context(), p, store.IDOf(gz))
+		}
+		if err != nil {
 			b.Fatal(err)
 		}
 		files = append(files, gz)
 	}
-	q := request{span: Range{begin, time.Now()}}
+	if err := s.Seal(b.Context()); err != nil {
+		b.Fatal(err)
+	}
+	q := request{kind: defaultKind, span: Range{begin, time.Now()}}
 	ours := func(cacheBytes int64) func() {
 		api, err := New(Options{Store: s, Logger: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry(), CacheBytes: cacheBytes})
 		if err != nil {
@@ -48,7 +56,7 @@ func BenchmarkMerge(b *testing.B) {
 			if err != nil || m.profiles != windows {
 				b.Fatal(m.profiles, err)
 			}
-			if err := m.writePProf(io.Discard); err != nil {
+			if err := m.writePProf(context.Background(), io.Discard); err != nil {
 				b.Fatal(err)
 			}
 		}

@@ -6,58 +6,61 @@ import (
 	"container/list"
 	"sync"
 
-	"github.com/fleetprof/fleetprof/server/store"
+	"golang.org/x/sync/singleflight"
 )
 
-// cache keeps the decoded profiles used last, within a bound of bytes. It is
-// safe for concurrent use; the profiles are never changed.
+// caches are what is kept of blocks. Pages of stacks are among the symbols.
+type caches struct{ indexes, symbols *cache }
+
+// held is the number of bytes in both.
+func (c caches) held() int64 { return c.indexes.held() + c.symbols.held() }
+
+// cache keeps something of the blocks used last, by their names, within a bound of bytes.
+// It is safe for concurrent use; what is in it is never changed.
 type cache struct {
-	max int64
+	max   int64
+	reads singleflight.Group // by block
 
 	mu    sync.Mutex
 	bytes int64
 	byUse *list.List // of *cached, the one used last in front
-	items map[store.Entry]*list.Element
+	items map[string]*list.Element
 }
 
 type cached struct {
-	entry   store.Entry
-	profile *hashed
-	size    int64
+	block string
+	value any
+	size  int64
 }
 
 func newCache(maxBytes int64) *cache {
-	return &cache{max: maxBytes, byUse: list.New(), items: map[store.Entry]*list.Element{}}
+	return &cache{max: maxBytes, byUse: list.New(), items: map[string]*list.Element{}}
 }
 
 // get gives nil for what is not there.
-func (c *cache) get(e store.Entry) *hashed {
+func (c *cache) get(block string) any {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	item, ok := c.items[e]
+	item, ok := c.items[block]
 	if !ok {
 		return nil
 	}
 	c.byUse.MoveToFront(item)
-	return item.Value.(*cached).profile
+	return item.Value.(*cached).value
 }
 
-func (c *cache) put(e store.Entry, p *hashed) {
+func (c *cache) put(block string, value any, size int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if _, ok := c.items[e]; ok {
+	if _, ok := c.items[block]; ok || size > c.max {
 		return
 	}
-	add := &cached{e, p, p.Size()}
-	if add.size > c.max {
-		return
-	}
-	c.items[e] = c.byUse.PushFront(add)
-	c.bytes += add.size
+	c.items[block] = c.byUse.PushFront(&cached{block, value, size})
+	c.bytes += size
 	for c.bytes > c.max {
 		last := c.byUse.Back()
 		old := c.byUse.Remove(last).(*cached)
-		delete(c.items, old.entry)
+		delete(c.items, old.block)
 		c.bytes -= old.size
 	}
 }

@@ -23,19 +23,18 @@ const (
 
 // exemplarsAnswer is the answer to a query for exemplars.
 type exemplarsAnswer struct {
-	Status string `json:"status"`
 	// Data is the newest first.
-	Data []sample.Exemplar `json:"data"`
+	Data []sample.Exemplar
 	// More says that there are older ones, beyond the limit.
-	More bool `json:"more"`
+	More bool
 	// Skipped is how many stored documents could not be read.
-	Skipped int `json:"skipped"`
+	Skipped int
 }
 
 // exemplars answers with requests that carried trace ids, of the windows that overlap
 // the range, at most limit of them. The selector sees the labels of exemplars:
 // host_name, service_name, and those that name the handler.
-func (a *API) exemplars(w http.ResponseWriter, r *http.Request) error {
+func (a *API) exemplars(r *http.Request, out *answer) error {
 	q, err := parseRequest(r, time.Now())
 	if err != nil {
 		return err
@@ -44,16 +43,21 @@ func (a *API) exemplars(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	answer, err := a.findExemplars(r.Context(), q, limit)
+	found, err := a.findExemplars(r.Context(), q, limit)
 	if err != nil {
 		return err
 	}
-	return answerJSON(w, answer)
+	o := out.object()
+	o.field("status", "success")
+	array(o, "data", found.Data)
+	o.field("more", found.More)
+	o.field("skipped", found.Skipped)
+	return o.end()
 }
 
 // findExemplars looks through the newest windows until there are enough.
 func (a *API) findExemplars(ctx context.Context, q request, limit int) (found exemplarsAnswer, err error) {
-	found = exemplarsAnswer{Status: "success", Data: []sample.Exemplar{}} // an empty list, not null
+	claim, bytes := claimOf(ctx), int64(0)
 	for _, e := range slices.Backward(a.store.SelectExemplars(q.span.From, q.span.To)) {
 		if len(found.Data) >= limit {
 			found.More = true
@@ -69,7 +73,11 @@ func (a *API) findExemplars(ctx context.Context, q request, limit int) (found ex
 		for _, one := range d.Exemplars {
 			if q.selector.Matches(func(name string) string { return one.Labels[name] }) {
 				found.Data = append(found.Data, one)
+				bytes += exemplarBytes(one)
 			}
+		}
+		if err := claim.hold(bytes); err != nil {
+			return found, err
 		}
 	}
 	slices.SortStableFunc(found.Data, func(a, b sample.Exemplar) int { return b.Start.Compare(a.Start) })
@@ -77,6 +85,15 @@ func (a *API) findExemplars(ctx context.Context, q request, limit int) (found ex
 		found.Data, found.More = found.Data[:limit], true
 	}
 	return found, nil
+}
+
+// exemplarBytes is about how much memory an exemplar takes.
+func exemplarBytes(e sample.Exemplar) int64 {
+	n := int64(200) // without labels
+	for name, value := range e.Labels {
+		n += int64(len(name)+len(value)) + 2*16 + mapOverhead
+	}
+	return n
 }
 
 // readExemplars reads one document. It is not ok if that should be there and is not.

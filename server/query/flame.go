@@ -4,33 +4,35 @@ package query
 
 import (
 	"cmp"
-	"fmt"
-	"path"
+	"context"
+	"errors"
 	"slices"
 	"strings"
 
-	"github.com/fleetprof/fleetprof/server/columns"
+	"github.com/fleetprof/fleetprof/server/dictionary"
 )
-
-// maxTree bounds the nodes of a tree before it is trimmed.
-const maxTree = 8 << 20
 
 // frame is what one box of a flame graph says: a function and the base name of
 // the file it is in.
 type frame struct{ name, object string }
 
 // node is one box. A parent always has a smaller index than its children.
-type node struct {
-	parent, frame uint32
-	self, total   int64 // CPU time in nanoseconds
-}
+type node struct{ parent, frame uint32 }
+
+// amount is what one profile says of a node, in CPU time in nanoseconds or in samples.
+type amount struct{ self, total int64 }
 
 // tree is a flame graph: node 0 is the root. Frames that call each other in
 // the same way are one node, and inlined calls are nodes of their own.
 type tree struct {
 	nodes    []node
+	amounts  [][]amount // of each profile that is drawn, one for each node
 	frames   table[frame, frame]
 	children map[uint64]uint32 // parent<<32 | frame → node
+
+	claim  *claim
+	before int64 // bytes that the claim has for the profiles
+	bytes  int64 // of frames
 }
 
 // shape says what the levels of a tree are.
@@ -40,21 +42,60 @@ type shape struct {
 	// depth is how many levels there are below the root. What is deeper counts
 	// as the node's own.
 	depth int
+	// samples are counted then, not CPU time.
+	samples bool
+}
+
+func (s shape) value(r row) int64 {
+	if s.samples {
+		return r.count
+	}
+	return r.value
 }
 
 // stacks reports whether there is a level for stacks.
 func (s shape) stacks() bool { return s.depth > len(s.by) }
 
-// newTree draws the merged samples.
-func newTree(m *merged, s shape) (*tree, error) {
-	t := &tree{children: map[uint64]uint32{}}
-	t.nodes = append(t.nodes, node{frame: t.frame(frame{name: "all"})})
-	locations := make([][]uint32, len(m.locations.values)) // frames, outermost first
-	for i, l := range m.locations.values {
+// newTree draws profiles into one tree.
+func newTree(ctx context.Context, s shape, profiles ...*merged) (*tree, error) {
+	c := claimOf(ctx)
+	t := &tree{children: map[uint64]uint32{}, amounts: make([][]amount, len(profiles)), claim: c, before: c.held()}
+	t.newNode(node{frame: t.frame(frame{name: "all"})})
+	for i, m := range profiles {
+		if err := t.draw(ctx, m, s, i); err != nil {
+			return nil, err
+		}
+		t.sumUp(t.amounts[i])
+	}
+	return t, nil
+}
+
+// drawAtOnce is how many boxes are drawn before it is looked whether that is still wanted and
+// the tree still small enough.
+const drawAtOnce = 8192
+
+// draw adds the samples of a profile, whose number is i.
+func (t *tree) draw(ctx context.Context, m *merged, s shape, i int) error {
+	locations := make([][]uint32, len(m.dict.Locations)) // frames, outermost first
+	for i, l := range m.dict.Locations {
 		locations[i] = t.locationFrames(m, l)
+		t.bytes += 24 + 4*int64(len(locations[i]))
+		if i%drawAtOnce == 0 {
+			if err := t.check(ctx); err != nil {
+				return err
+			}
+		}
 	}
 	groups := t.groups(m, s.by)
+	var stack []uint32
+	drawn := 0
 	for _, r := range m.rows.values {
+		if drawn >= drawAtOnce {
+			drawn = 0
+			if err := t.check(ctx); err != nil {
+				return err
+			}
+		}
 		at, levels := uint32(0), s.depth
 		descend := func(frames []uint32) {
 			frames = frames[:min(levels, len(frames))]
@@ -62,32 +103,56 @@ func newTree(m *merged, s shape) (*tree, error) {
 			for _, f := range frames {
 				at = t.child(at, f)
 			}
+			drawn += len(frames)
 		}
 		descend(groups[r.labelSet])
-		stack := m.stackLocations(r.stack)
+		stack = m.dict.AppendFrames(stack[:0], r.stack)
 		for _, l := range slices.Backward(stack) {
 			descend(locations[l])
 		}
-		t.nodes[at].self = addSaturated(t.nodes[at].self, r.cpu)
-		if len(t.nodes) > maxTree {
-			return nil, &limitError{fmt.Sprintf("the flame graph has more than %d boxes", maxTree)}
-		}
+		self := &t.amounts[i][at].self
+		*self = addSaturated(*self, s.value(r))
+		drawn++
 	}
-	for i := len(t.nodes) - 1; i >= 0; i-- {
-		n := &t.nodes[i]
-		n.total = addSaturated(n.total, n.self)
+	return t.check(ctx)
+}
+
+// check reports whether drawing may go on.
+func (t *tree) check(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return t.claim.hold(t.before + t.bytes + int64(len(t.nodes))*t.nodeBytes())
+}
+
+// nodeBytes is about what a node takes: itself, its place in the map, its amounts, and what
+// choosing the largest takes.
+func (t *tree) nodeBytes() int64 { return 8 + mapOverhead + 16*int64(len(t.amounts)) + 13 }
+
+// sumUp computes the totals.
+func (t *tree) sumUp(all []amount) {
+	for i := len(all) - 1; i >= 0; i-- {
+		all[i].total = addSaturated(all[i].total, all[i].self)
 		if i > 0 {
-			up := &t.nodes[n.parent]
-			up.total = addSaturated(up.total, n.total)
+			up := &all[t.nodes[i].parent]
+			up.total = addSaturated(up.total, all[i].total)
 		}
 	}
-	return t, nil
+}
+
+func (t *tree) newNode(n node) (id uint32) {
+	t.nodes = append(t.nodes, n)
+	for i := range t.amounts {
+		t.amounts[i] = append(t.amounts[i], amount{})
+	}
+	return uint32(len(t.nodes)) - 1
 }
 
 func (t *tree) frame(f frame) uint32 {
 	if id, ok := t.frames.index[f]; ok {
 		return id
 	}
+	t.bytes += 2*32 + mapOverhead
 	return t.frames.add(f, f)
 }
 
@@ -95,20 +160,18 @@ func (t *tree) child(parent, f uint32) uint32 {
 	key := uint64(parent)<<32 | uint64(f)
 	id, ok := t.children[key]
 	if !ok {
-		id = uint32(len(t.nodes))
+		id = t.newNode(node{parent: parent, frame: f})
 		t.children[key] = id
-		t.nodes = append(t.nodes, node{parent: parent, frame: f})
 	}
 	return id
 }
 
 // groups gives the frames for each label set: the values of the labels by.
 func (t *tree) groups(m *merged, by []string) [][]uint32 {
-	groups := make([][]uint32, len(m.labelSets.values))
+	groups := make([][]uint32, m.dict.LabelSets.Len())
 	for _, name := range by {
-		key := m.str(name)
 		for set := range groups {
-			value := m.label(uint32(set), key)
+			value := m.dict.Label(uint32(set), name)
 			if value == "" {
 				value = "(no " + name + ")"
 			}
@@ -120,37 +183,26 @@ func (t *tree) groups(m *merged, by []string) [][]uint32 {
 
 // locationFrames gives the frames of a location, the outermost first. Without
 // any the address stands for the name.
-func (t *tree) locationFrames(m *merged, l location) []uint32 {
-	object, file, offset := "", "", l.Address
-	if l.Mapping != 0 {
-		mapping := m.mappings.values[l.Mapping-1]
-		file = m.strings.values[mapping.File]
-		offset = l.Address - mapping.Start + mapping.Offset
+func (t *tree) locationFrames(m *merged, l dictionary.Location) []uint32 {
+	object, offset := m.placeOf(l)
+	if len(l.Lines) == 0 {
+		return []uint32{t.frame(frame{placeName(object, offset), object})}
 	}
-	if file != "" {
-		object = path.Base(file)
-	}
-	if len(l.lines) == 0 {
-		return []uint32{t.frame(frame{fmt.Sprintf("%s+%#x", cmp.Or(object, "[unknown]"), offset), object})}
-	}
-	frames := make([]uint32, 0, len(l.lines))
-	for _, line := range slices.Backward(l.lines) {
-		frames = append(frames, t.frame(frame{t.functionName(m, line, object, offset), object}))
+	frames := make([]uint32, 0, len(l.Lines))
+	for _, line := range slices.Backward(l.Lines) {
+		f := m.dict.Functions[line.Function]
+		name := cmp.Or(m.dict.Strings[f.Name], m.dict.Strings[f.SystemName])
+		if name == "" {
+			name = placeName(object, offset)
+		}
+		frames = append(frames, t.frame(frame{name, object}))
 	}
 	return frames
 }
 
-func (t *tree) functionName(m *merged, line columns.Line, object string, offset uint64) string {
-	f := m.functions.values[line.Function]
-	if name := cmp.Or(m.strings.values[f.Name], m.strings.values[f.SystemName]); name != "" {
-		return name
-	}
-	return fmt.Sprintf("%s+%#x", cmp.Or(object, "[unknown]"), offset)
-}
-
-// flameGraph is the trimmed tree as the page gets it. See API.flamegraph for
+// FlameGraph is the trimmed tree as the page gets it. See API.flamegraph for
 // the meaning of the fields.
-type flameGraph struct {
+type FlameGraph struct {
 	From     int64      `json:"from"`
 	To       int64      `json:"to"`
 	Oldest   int64      `json:"oldest"`
@@ -169,7 +221,42 @@ type flameGraph struct {
 
 // trim writes the largest nodes into g, at most limit, in pre-order. What is
 // left out counts in the totals of the nodes above it, and in g.Hidden.
-func (t *tree) trim(g *flameGraph, limit int) {
+func (t *tree) trim(ctx context.Context, g *FlameGraph, limit int) error {
+	all := t.amounts[0]
+	p, err := t.plot(ctx, limit)
+	if err != nil {
+		return err
+	}
+	g.Names, g.Objects, g.Hidden = p.names.values, p.objects.values, p.hidden[0]
+	g.Nodes = make([][5]int64, len(p.boxes))
+	for i, b := range p.boxes {
+		g.Nodes[i] = [5]int64{b.name, b.object, b.depth, all[b.node].total, all[b.node].self}
+	}
+	return nil
+}
+
+// plot is the part of a tree that is shown.
+type plot struct {
+	names, objects table[string, string]
+	boxes          []box
+	hidden         []int64 // of each profile
+}
+
+// box is one node that is shown: name and object are indexes of texts.
+type box struct {
+	node                uint32
+	name, object, depth int64
+}
+
+// plotted is about what a box takes until it is written.
+const plotted = 250
+
+// plot chooses the largest nodes, at most limit, and puts them in pre-order, the children of a
+// node by name.
+func (t *tree) plot(ctx context.Context, limit int) (*plot, error) {
+	if err := errors.Join(ctx.Err(), t.claim.more(plotted*int64(min(limit, len(t.nodes))))); err != nil {
+		return nil, err
+	}
 	kept := t.largest(limit)
 	children := make(map[uint32][]uint32, len(kept))
 	in := make([]bool, len(t.nodes))
@@ -179,31 +266,28 @@ func (t *tree) trim(g *flameGraph, limit int) {
 			children[t.nodes[n].parent] = append(children[t.nodes[n].parent], n)
 		}
 	}
+	p := &plot{hidden: make([]int64, len(t.amounts)), boxes: make([]box, 0, len(kept))}
 	for i, n := range t.nodes {
-		if !in[i] && in[n.parent] {
-			g.Hidden = addSaturated(g.Hidden, n.total)
+		for j := range t.amounts {
+			if !in[i] && in[n.parent] {
+				p.hidden[j] = addSaturated(p.hidden[j], t.amounts[j][i].total)
+			}
 		}
 	}
-	var names, objects table[string, string]
-	objects.add("", "")
-	g.Nodes = make([][5]int64, 0, len(kept))
-	type step struct {
-		node  uint32
-		depth int64
-	}
-	for open := []step{{}}; len(open) > 0; {
+	p.objects.add("", "")
+	for open := []box{{}}; len(open) > 0; {
 		at := open[len(open)-1]
 		open = open[:len(open)-1]
-		n := t.nodes[at.node]
-		f := t.frames.values[n.frame]
-		g.Nodes = append(g.Nodes, [5]int64{number(&names, f.name), number(&objects, f.object), at.depth, n.total, n.self})
+		f := t.frames.values[t.nodes[at.node].frame]
+		at.name, at.object = number(&p.names, f.name), number(&p.objects, f.object)
+		p.boxes = append(p.boxes, at)
 		below := children[at.node]
 		slices.SortFunc(below, func(a, b uint32) int { return t.compareFrames(b, a) }) // the first is taken last
 		for _, c := range below {
-			open = append(open, step{c, at.depth + 1})
+			open = append(open, box{node: c, depth: at.depth + 1})
 		}
 	}
-	g.Names, g.Objects = names.values, objects.values
+	return p, nil
 }
 
 // number is the index of s, which is added if it is new.
@@ -214,7 +298,8 @@ func number(t *table[string, string], s string) int64 {
 	return int64(t.add(s, s))
 }
 
-// largest gives the indexes of the largest nodes, at most limit. Since a node
+// largest gives the indexes of the largest nodes, at most limit: those with the
+// largest share, or sum of shares if several profiles are drawn. Since a node
 // is never larger than its parent and comes after it, the parents of all of
 // them are among them.
 func (t *tree) largest(limit int) []uint32 {
@@ -225,9 +310,15 @@ func (t *tree) largest(limit int) []uint32 {
 	if len(all) <= limit {
 		return all
 	}
-	slices.SortFunc(all, func(a, b uint32) int {
-		return cmp.Or(cmp.Compare(t.nodes[b].total, t.nodes[a].total), cmp.Compare(a, b))
-	})
+	weight := make([]float64, len(all))
+	for _, amounts := range t.amounts {
+		for i, a := range amounts {
+			if a.total > 0 {
+				weight[i] += float64(a.total) / float64(amounts[0].total)
+			}
+		}
+	}
+	slices.SortFunc(all, func(a, b uint32) int { return cmp.Or(cmp.Compare(weight[b], weight[a]), cmp.Compare(a, b)) })
 	return all[:limit]
 }
 

@@ -133,8 +133,8 @@ func TestFlameGraphByLabels(t *testing.T) {
 // TestSumsNeedNoStacks: sums by labels must not fail for what stacks take, for
 // they are asked for over long ranges.
 func TestSumsNeedNoStacks(t *testing.T) {
-	f := newFixture(t, query.Options{MaxResult: 1 << 20})
-	f.put(profiletest.Random(1, "a", base, 3000))
+	f := newFixture(t, query.Options{MaxResult: 400_000})
+	f.put(profiletest.Random(1, "a", base, 600))
 	span := []string{"from", at(0), "to", at(time.Hour), "by", "process_executable_name"}
 	if resp, body := f.get("/api/v1/flamegraph", span...); resp.StatusCode != http.StatusUnprocessableEntity {
 		t.Fatalf("with stacks: %s %.200s", resp.Status, body)
@@ -163,7 +163,7 @@ func TestFlameGraphTrimmed(t *testing.T) {
 	if g.Hidden != 33*profiletest.Period {
 		t.Errorf("hidden is %d samples", g.Hidden/profiletest.Period)
 	}
-	f.put(profiletest.Random(1, "r", base.Add(time.Hour), 300))
+	f.put(profiletest.Random(1, "r", base.Add(time.Hour), 120))
 	for _, limit := range []int{1, 2, 100, 3000, 1 << 18} {
 		g := f.flame("from", at(time.Hour), "to", at(2*time.Hour), "max_nodes", fmt.Sprint(limit))
 		shown := g.Hidden
@@ -219,7 +219,7 @@ func TestFlameGraphFrames(t *testing.T) {
 func TestFlameGraphAgreesWithPProf(t *testing.T) {
 	f := newFixture(t, query.Options{})
 	for i := range 4 {
-		f.put(profiletest.Random(uint64(i), "h", base.Add(time.Duration(i)*10*time.Second), 100))
+		f.put(profiletest.Random(uint64(i), "h", base.Add(time.Duration(i)*10*time.Second), 30))
 	}
 	span := []string{"from", at(0), "to", at(time.Hour)}
 	want := map[string]int64{}

@@ -4,8 +4,6 @@ package query
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
 	"net/http"
@@ -16,7 +14,7 @@ import (
 	"time"
 
 	"github.com/fleetprof/fleetprof/sample"
-	"github.com/fleetprof/fleetprof/server/columns"
+	"github.com/fleetprof/fleetprof/server/store/block"
 )
 
 // Bounds of the parameters max_nodes, max_depth and by.
@@ -31,120 +29,37 @@ const (
 func (a *API) Register(mux *http.ServeMux) {
 	for _, e := range []struct {
 		name, pattern string
-		handle        func(w http.ResponseWriter, r *http.Request) error
+		handle        func(r *http.Request, out *answer) error
 		refuse        func(w http.ResponseWriter, status int, err error)
 	}{
 		{"pprof", "GET /api/v1/pprof", a.pprof, refuseText},
 		{"flamegraph", "GET /api/v1/flamegraph", a.flamegraph, refuseJSON},
+		{"diff", "GET /api/v1/diff", a.diff, refuseJSON},
+		{"series", "GET /api/v1/series", a.series, refuseJSON},
 		{"exemplars", "GET /api/v1/exemplars", a.exemplars, refuseJSON},
+		{"types", "GET /api/v1/types", a.types, refuseJSON},
 		{"labels", "GET /api/v1/labels", a.labels, refuseJSON},
 		{"label_values", "GET /api/v1/labels/{name}/values", a.labelValues, refuseJSON},
 	} {
-		mux.HandleFunc(e.pattern, func(w http.ResponseWriter, r *http.Request) {
+		mux.Handle(e.pattern, a.Scope(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			begin := time.Now()
-			err := a.inTurn(w, r, e.handle)
-			result := "ok"
-			if err != nil {
-				var status int
-				status, result = a.classify(err)
-				if result != clientGone {
-					e.refuse(w, status, err)
-				}
+			out := &answer{header: http.Header{}, claim: claimOf(r.Context())}
+			err := a.inTurn(r.Context(), func(ctx context.Context) error { return e.handle(r.WithContext(ctx), out) })
+			if err == nil {
+				err = out.send(w)
 			}
-			a.metrics.requests.WithLabelValues(e.name, result).Inc()
-			a.metrics.seconds.WithLabelValues(e.name).Observe(time.Since(begin).Seconds())
-		})
+			a.count(e.name, begin, err)
+			if err == nil {
+				return
+			}
+			if status, result := classify(err); result != clientGone {
+				e.refuse(w, status, err)
+			}
+		})))
 	}
 }
 
-// inTurn answers one query, when fewer than the most are being answered, and
-// within the time for one. The turn lasts until the answer is sent, since the
-// result takes memory until then.
-func (a *API) inTurn(w http.ResponseWriter, r *http.Request, handle func(w http.ResponseWriter, r *http.Request) error) error {
-	ctx, cancel := context.WithTimeout(r.Context(), a.timeout)
-	defer cancel()
-	if err := a.running.Acquire(ctx, 1); err != nil {
-		return errBusy
-	}
-	defer a.running.Release(1)
-	return handle(w, r.WithContext(ctx))
-}
-
-// clientGone is the result of a query that nobody waits for any more.
-const clientGone = "client_gone"
-
-// classify gives the status an error is answered with, and its name in the
-// metrics.
-func (a *API) classify(err error) (status int, result string) {
-	var bad *paramError
-	var limit *limitError
-	var none *noDataError
-	var broken *brokenAnswerError
-	switch {
-	case errors.As(err, &bad):
-		return http.StatusBadRequest, "bad_request"
-	case errors.As(err, &none):
-		return http.StatusNotFound, "no_data"
-	case errors.As(err, &limit):
-		return http.StatusUnprocessableEntity, "too_large"
-	case errors.Is(err, errBusy):
-		return http.StatusServiceUnavailable, "busy"
-	case errors.As(err, &broken), errors.Is(err, context.Canceled):
-		return http.StatusServiceUnavailable, clientGone
-	}
-	a.log.Error("query failed", "error", err)
-	return http.StatusInternalServerError, "failed"
-}
-
-// refuseText answers in the way that go tool pprof shows to its user.
-func refuseText(w http.ResponseWriter, status int, err error) {
-	w.Header().Del("Content-Disposition")
-	w.Header().Set("X-Go-Pprof", "1")
-	retry(w, status)
-	http.Error(w, err.Error(), status)
-}
-
-// refuseJSON answers in the way of the API of Prometheus.
-func refuseJSON(w http.ResponseWriter, status int, err error) {
-	w.Header().Set("Content-Type", "application/json")
-	retry(w, status)
-	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(map[string]string{"status": "error", "error": err.Error()}) // the client may be gone
-}
-
-// NoEndpoint answers requests for a part of the API that there is not.
-func NoEndpoint(w http.ResponseWriter, r *http.Request) {
-	refuseJSON(w, http.StatusNotFound, fmt.Errorf("no such endpoint: %s %s", r.Method, r.URL.Path))
-}
-
-func retry(w http.ResponseWriter, status int) {
-	if status == http.StatusServiceUnavailable {
-		w.Header().Set("Retry-After", "1")
-	}
-}
-
-// noDataError says that nothing was found, and where there is something.
-type noDataError struct {
-	request        request
-	oldest, newest time.Time
-	empty          bool
-}
-
-func (e *noDataError) Error() string {
-	where := fmt.Sprintf("stored profiles cover %v", Range{e.oldest, e.newest})
-	if e.empty {
-		where = "nothing is stored yet"
-	}
-	return fmt.Sprintf("no samples of %v from %v: %s", e.request.selector, e.request.span, where)
-}
-
-// brokenAnswerError says that an answer could not be sent to its end.
-type brokenAnswerError struct{ err error }
-
-func (e *brokenAnswerError) Error() string { return "send answer: " + e.err.Error() }
-func (e *brokenAnswerError) Unwrap() error { return e.err }
-
-func (a *API) pprof(w http.ResponseWriter, r *http.Request) error {
+func (a *API) pprof(r *http.Request, out *answer) error {
 	q, err := parseRequest(r, time.Now())
 	if err != nil {
 		return err
@@ -154,25 +69,21 @@ func (a *API) pprof(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if len(m.rows.values) == 0 {
-		oldest, newest, ok := a.store.Bounds()
-		return &noDataError{q, oldest, newest, !ok}
+		return a.noData(r.Context(), q)
 	}
-	w.Header().Set("Content-Type", "application/octet-stream")
-	w.Header().Set("Content-Disposition", fmt.Sprintf(`attachment; filename="fleetprof-%s.pb.gz"`, q.span.To.UTC().Format("20060102T150405Z")))
-	if err := m.writePProf(w); err != nil {
-		return &brokenAnswerError{err}
-	}
-	return nil
+	out.header.Set("Content-Type", "application/octet-stream")
+	out.header.Set("Content-Disposition", fmt.Sprintf(`attachment; filename="fleetprof-%s.pb.gz"`, q.span.To.UTC().Format("20060102T150405Z")))
+	return m.writePProf(r.Context(), out)
 }
 
-// flamegraph answers with a flame graph as JSON, all values being CPU time in
-// nanoseconds and all times milliseconds since the Unix epoch:
+// flamegraph answers with a flame graph as JSON, all values being in the unit of the
+// type and all times milliseconds since the Unix epoch:
 //
 //	from, to        the range asked for
 //	oldest, newest  the extent of all that is stored; 0 when there is nothing
-//	unit, total     "nanoseconds", and the value of the root
+//	unit, total     "nanoseconds" of CPU time, and the value of the root
 //	samples, profiles, hosts  how much has been merged
-//	skipped         stored profiles that could not be read
+//	skipped         parts of the store that could not be read
 //	hidden          value without a node of its own, by the trimming
 //	names, objects  texts that nodes refer to
 //	nodes           [name, object, depth, total, self] in pre-order, the
@@ -182,7 +93,7 @@ func (a *API) pprof(w http.ResponseWriter, r *http.Request) error {
 // and "(no LABEL)" where it is absent; max_depth is how many levels there are
 // below the root, so that by=a,b&max_depth=2 are sums by labels without any
 // stack; max_nodes trims.
-func (a *API) flamegraph(w http.ResponseWriter, r *http.Request) error {
+func (a *API) flamegraph(r *http.Request, out *answer) error {
 	q, err := parseRequest(r, time.Now())
 	if err != nil {
 		return err
@@ -192,24 +103,47 @@ func (a *API) flamegraph(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	q.noStacks = !s.stacks()
-	m, err := a.merge(r.Context(), q)
+	g, err := a.draw(r.Context(), q, s, limit)
 	if err != nil {
 		return err
 	}
-	t, err := newTree(m, s)
+	o := out.object()
+	o.field("from", g.From)
+	o.field("to", g.To)
+	o.field("oldest", g.Oldest)
+	o.field("newest", g.Newest)
+	o.field("unit", g.Unit)
+	o.field("total", g.Total)
+	o.field("samples", g.Samples)
+	o.field("profiles", g.Profiles)
+	o.field("hosts", g.Hosts)
+	o.field("skipped", g.Skipped)
+	o.field("hidden", g.Hidden)
+	array(o, "names", g.Names)
+	array(o, "objects", g.Objects)
+	array(o, "nodes", g.Nodes)
+	return o.end()
+}
+
+// draw makes the flame graph of what a query selects, of at most so many nodes.
+func (a *API) draw(ctx context.Context, q request, s shape, nodes int) (*FlameGraph, error) {
+	m, err := a.merge(ctx, q)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	g := flameGraph{
+	t, err := newTree(ctx, s, m)
+	if err != nil {
+		return nil, err
+	}
+	g := &FlameGraph{
 		From: q.span.From.UnixMilli(), To: q.span.To.UnixMilli(),
-		Unit: "nanoseconds", Total: m.total, Samples: m.samples,
+		Unit: q.unit(m.kind.Unit), Total: t.amounts[0][0].total, Samples: m.samples,
 		Profiles: m.profiles, Hosts: m.values(sample.LabelHost), Skipped: m.skipped,
 	}
 	if oldest, newest, ok := a.store.Bounds(); ok {
 		g.Oldest, g.Newest = oldest.UnixMilli(), newest.UnixMilli()
 	}
-	t.trim(&g, limit)
-	return answerJSON(w, g)
+	return g, t.trim(ctx, g, nodes)
 }
 
 // parseTree reads the shape of a tree, and how many nodes it may have.
@@ -251,59 +185,89 @@ func parseNumber(params url.Values, name string, standard, most int) (int, error
 	return n, nil
 }
 
-func (a *API) labels(w http.ResponseWriter, r *http.Request) error {
-	return a.collect(w, r, func(p *columns.Profile, set int, found map[string]struct{}) {
-		for _, l := range p.Labels(set) {
-			found[p.Strings[l.Key]] = struct{}{}
-		}
-	})
-}
-
-func (a *API) labelValues(w http.ResponseWriter, r *http.Request) error {
-	name := r.PathValue("name")
-	return a.collect(w, r, func(p *columns.Profile, set int, found map[string]struct{}) {
-		if v := textLabel(p, set, name); v != "" {
-			found[v] = struct{}{}
-		}
-	})
-}
-
-// collect answers with what add finds in the selected label sets, sorted.
-func (a *API) collect(w http.ResponseWriter, r *http.Request, add func(p *columns.Profile, set int, found map[string]struct{})) error {
+// types lists the types of profiles that the selected samples have, whatever the parameter
+// type says.
+func (a *API) types(r *http.Request, out *answer) error {
 	q, err := parseRequest(r, time.Now())
 	if err != nil {
 		return err
 	}
-	found := map[string]struct{}{}
-	_, err = a.visit(r.Context(), q, func(p *hashed) error {
-		for set := range p.LabelSets() {
-			if q.selector.Matches(func(name string) string { return textLabel(p.Profile, set, name) }) {
-				add(p.Profile, set, found)
-			}
-		}
-		if len(found) > maxValues {
-			return &limitError{fmt.Sprintf("there are more than %d values", maxValues)}
-		}
-		return nil
-	})
+	q.lists = true
+	data, err := a.collect(r.Context(), q, typeNames)
 	if err != nil {
 		return err
 	}
-	data := slices.AppendSeq([]string{}, maps.Keys(found)) // an empty list, not null
-	slices.Sort(data)
-	return answerJSON(w, struct {
-		Status string   `json:"status"`
-		Data   []string `json:"data"`
-	}{"success", data})
+	return out.success(data)
 }
 
-// maxValues bounds the values of a label in one answer.
-const maxValues = 1 << 20
+func (a *API) labels(r *http.Request, out *answer) error {
+	return a.answerList(r, out, labelNames)
+}
 
-func answerJSON(w http.ResponseWriter, v any) error {
-	w.Header().Set("Content-Type", "application/json")
-	if err := json.NewEncoder(w).Encode(v); err != nil {
-		return &brokenAnswerError{err}
+func (a *API) labelValues(r *http.Request, out *answer) error {
+	return a.answerList(r, out, valuesOf(r.PathValue("name")))
+}
+
+// listing calls add with what a series has of what is listed.
+type listing func(p *part, s block.Series, add func(text string))
+
+func typeNames(p *part, s block.Series, add func(text string)) {
+	add(kindOf(p.index.Types[s.Type]).String())
+}
+
+func labelNames(p *part, s block.Series, add func(text string)) {
+	sets := &p.index.Labels.LabelSets
+	for i := range sets.Count(s.LabelSet) {
+		add(p.index.Labels.Strings[sets.At(s.LabelSet, i).Key])
 	}
-	return nil
+}
+
+func valuesOf(name string) listing {
+	return func(p *part, s block.Series, add func(text string)) {
+		if v := p.label(s.LabelSet, name); v != "" {
+			add(v)
+		}
+	}
+}
+
+func (a *API) answerList(r *http.Request, out *answer, listed listing) error {
+	q, err := parseRequest(r, time.Now())
+	if err != nil {
+		return err
+	}
+	data, err := a.collect(r.Context(), q, listed)
+	if err != nil {
+		return err
+	}
+	return out.success(data)
+}
+
+// success answers with a list, in the way of the API of Prometheus.
+func (a *answer) success(data []string) error {
+	o := a.object()
+	o.field("status", "success")
+	array(o, "data", data)
+	return o.end()
+}
+
+// collect gives what is listed of the selected label sets, sorted.
+func (a *API) collect(ctx context.Context, q request, listed listing) ([]string, error) {
+	found, bytes := map[string]struct{}{}, int64(0)
+	add := func(text string) {
+		if _, ok := found[text]; !ok {
+			found[text] = struct{}{}
+			bytes += int64(len(text)) + 2*16 + mapOverhead
+		}
+	}
+	c := claimOf(ctx)
+	_, err := a.visit(ctx, q, func(p *part) error {
+		return p.series(ctx, func(s block.Series) error {
+			listed(p, s, add)
+			return c.hold(bytes + p.bytes)
+		})
+	})
+	if err != nil {
+		return nil, err
+	}
+	return slices.Sorted(maps.Keys(found)), c.hold(bytes)
 }

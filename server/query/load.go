@@ -5,106 +5,270 @@ package query
 import (
 	"context"
 	"errors"
-	"hash/maphash"
-	"io/fs"
-	"runtime"
+	"slices"
+	"strconv"
 
-	"golang.org/x/sync/errgroup"
-
-	"github.com/fleetprof/fleetprof/server/columns"
+	"github.com/fleetprof/fleetprof/server/dictionary"
 	"github.com/fleetprof/fleetprof/server/store"
+	"github.com/fleetprof/fleetprof/server/store/block"
 )
 
-// loader reads and decodes stored profiles.
-type loader struct {
-	store   *store.Store
-	cache   *cache
-	metrics *metrics
-	seed    maphash.Seed
+// part is what a query sees of a block, or of the head of the store.
+type part struct {
+	index *block.Index
+	// in says of each window whether it is of the type asked for and overlaps the
+	// range; whole, that all of that type do.
+	in    []bool
+	whole bool
+
+	stored   store.ViewPart
+	bytes    int64 // of memory, as long as it is looked at: what the cache does not keep
+	api      *API
+	selector Selector
+	types    []bool
+	stacks   *stacks // while they are open
+	selected []int8  // by label set: 1 is selected, -1 is not, 0 is not known yet
 }
 
-// loaded is one profile, or nil with a reason: failed if it should have been
-// there.
-type loaded struct {
-	profile *hashed
-	failed  bool
-}
-
-// each calls f for the profile of every entry, in order and one at a time,
-// while as many as there are CPUs are being decoded ahead. It gives the number
-// of profiles that could not be read.
-func (l *loader) each(ctx context.Context, entries []store.Entry, f func(p *hashed) error) (skipped int, err error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	ahead := make(chan chan loaded, runtime.GOMAXPROCS(0))
-	var g errgroup.Group
-	defer func() { _ = g.Wait() }() // the goroutines give no errors
-	defer cancel()
-	g.Go(func() error {
-		defer close(ahead)
-		for _, e := range entries {
-			one := make(chan loaded, 1)
-			select {
-			case ahead <- one:
-			case <-ctx.Done():
-				return nil
-			}
-			g.Go(func() error {
-				one <- l.load(e)
-				return nil
-			})
-		}
-		return nil
-	})
-	for one := range ahead {
-		got := <-one
+// visit calls f for every part of the store that has windows of the type in the range,
+// the oldest first. It gives the number of those that could not be read.
+func (a *API) visit(ctx context.Context, q request, f func(p *part) error) (skipped int, err error) {
+	view := a.store.View(q.span.From, q.span.To)
+	defer view.Close()
+	kinds := kinds{request: q}
+	skipped = view.Damaged
+	for _, stored := range view.Parts {
 		if err := ctx.Err(); err != nil {
-			return skipped, err
+			return skipped, a.orTooLong(err)
 		}
-		if got.failed {
+		p, err := a.load(stored, q, &kinds)
+		if err == nil && p != nil {
+			err = errors.Join(f(p), p.close())
+		}
+		var unreadable *unreadableError
+		if errors.As(err, &unreadable) {
+			view.Failed(stored, unreadable.err)
+			a.metrics.readErrors.Inc()
 			skipped++
+			err = nil
 		}
-		if got.profile == nil {
+		if err != nil {
+			return skipped, a.orTooLong(err)
+		}
+	}
+	return skipped, nil
+}
+
+// unreadableError says that a part of the store could not be read.
+type unreadableError struct{ err error }
+
+func (e *unreadableError) Error() string { return "read stored profiles: " + e.err.Error() }
+func (e *unreadableError) Unwrap() error { return e.err }
+
+// load reads the index of a part. It gives nil if nothing in it is asked for.
+func (a *API) load(stored store.ViewPart, q request, k *kinds) (*part, error) {
+	index, err := cachedOr(a, a.cache.indexes, stored.Name, stored.Index)
+	if err != nil {
+		return nil, err
+	}
+	p := &part{index: index, stored: stored, api: a, selector: q.selector, whole: true}
+	p.keep(index, a.cache.indexes)
+	if p.types, err = k.match(index.Types); err != nil {
+		return nil, err
+	}
+	p.in = make([]bool, len(index.Windows))
+	p.selected = make([]int8, index.Labels.LabelSets.Len())
+	from, to, any := q.span.From.UnixNano(), q.span.To.UnixNano(), false
+	for i := range index.Windows {
+		w := &index.Windows[i]
+		if !p.types[w.Type] {
 			continue
 		}
-		if err := f(got.profile); err != nil {
-			return skipped, err
+		p.in[i] = w.Overlaps(from, to)
+		any = any || p.in[i]
+		p.whole = p.whole && p.in[i]
+	}
+	if !any {
+		return nil, nil
+	}
+	return p, nil
+}
+
+// sized is what the cache keeps.
+type sized interface{ Size() int64 }
+
+// cachedOr gives something of a block from the cache, or else reads it.
+func cachedOr[T sized](a *API, c *cache, block string, read func() (T, error)) (T, error) {
+	if block == "" { // the head is in memory, and changes
+		v, err := read()
+		return v, asUnreadable(err)
+	}
+	if v, ok := c.get(block).(T); ok {
+		a.metrics.cacheHits.Inc()
+		return v, nil
+	}
+	a.metrics.cacheMisses.Inc()
+	// What several queries want at a time is read once.
+	shared, err, _ := c.reads.Do(block, func() (any, error) {
+		if v, ok := c.get(block).(T); ok { // since it was missed
+			return v, nil
+		}
+		v, err := read()
+		if err == nil {
+			c.put(block, v, v.Size())
+		}
+		return v, err
+	})
+	if err != nil {
+		var none T
+		return none, asUnreadable(err)
+	}
+	return shared.(T), nil
+}
+
+func asUnreadable(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &unreadableError{err}
+}
+
+// symbols gives what the stacks of the part refer to.
+func (p *part) symbols() (*dictionary.Dictionary, error) {
+	d, err := cachedOr(p.api, p.api.cache.symbols, p.stored.Name, p.stored.Symbols)
+	if err == nil {
+		p.keep(d, p.api.cache.symbols)
+	}
+	return d, err
+}
+
+// translate gives a translation of the stacks of the part.
+func (p *part) translate(to *dictionary.Interner) (*dictionary.Translation, error) {
+	symbols, err := p.symbols()
+	if err != nil {
+		return nil, err
+	}
+	r, err := p.stored.Stacks(len(symbols.Locations))
+	if err != nil {
+		return nil, asUnreadable(err)
+	}
+	p.stacks = &stacks{StackReader: r, part: p}
+	return to.Translate(symbols).WithStacks(p.stacks), nil
+}
+
+// close ends the reading of stacks.
+func (p *part) close() error {
+	if p.stacks == nil {
+		return nil
+	}
+	return p.stacks.Close()
+}
+
+// stacks are those of a part, by pages that the cache keeps.
+type stacks struct {
+	block.StackReader
+	part *part
+}
+
+// nodes is a page of stacks.
+type nodes []dictionary.Node
+
+// Size is how many bytes of memory n holds.
+func (n nodes) Size() int64 { return 8 * int64(len(n)) }
+
+func (s *stacks) Page(i int) ([]dictionary.Node, error) {
+	name := s.part.stored.Name
+	if name != "" {
+		name += "/" + strconv.Itoa(i)
+	}
+	return cachedOr(s.part.api, s.part.api.cache.symbols, name, func() (nodes, error) { return s.StackReader.Page(i) })
+}
+
+// keep counts what is in memory for this query alone, as the cache has no room for it.
+func (p *part) keep(v sized, c *cache) {
+	if n := v.Size(); p.stored.Name != "" && n > c.max {
+		p.bytes += n
+	}
+}
+
+// label gives the value of a label of a set, or the empty string.
+func (p *part) label(set uint32, name string) string { return p.index.Labels.Label(set, name) }
+
+// selects reports whether a series is of the type and has the labels asked for.
+func (p *part) selects(s block.Series) bool {
+	if !p.types[s.Type] {
+		return false
+	}
+	if p.selected[s.LabelSet] == 0 {
+		p.selected[s.LabelSet] = -1
+		if p.selector.Matches(func(name string) string { return p.label(s.LabelSet, name) }) {
+			p.selected[s.LabelSet] = 1
 		}
 	}
-	return skipped, ctx.Err()
+	return p.selected[s.LabelSet] > 0
 }
 
-func (l *loader) load(e store.Entry) loaded {
-	if p := l.cache.get(e); p != nil {
-		l.metrics.cacheHits.Inc()
-		return loaded{profile: p}
+// scan calls f with the rows of all selected series, one series after the other and
+// some rows at a time, which are f's only until it returns. Rows of windows outside the
+// range are among them: see part.in.
+func (p *part) scan(ctx context.Context, f func(s block.Series, rows block.Rows) error) (err error) {
+	var rows block.RowReader
+	defer func() {
+		if rows != nil {
+			err = errors.Join(err, rows.Close())
+		}
+	}()
+	for _, s := range p.index.Series {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if !p.selects(s) {
+			continue
+		}
+		if rows == nil {
+			if rows, err = p.stored.Rows(); err != nil {
+				return asUnreadable(err)
+			}
+		}
+		var own error // of f, not of the reading
+		err := rows.Read(s, func(r block.Rows) error {
+			if own = ctx.Err(); own == nil {
+				own = f(s, r)
+			}
+			return own
+		})
+		if own != nil {
+			return own
+		}
+		if err != nil {
+			return asUnreadable(err)
+		}
 	}
-	l.metrics.cacheMisses.Inc()
-	gz, err := l.store.Read(e)
-	if errors.Is(err, fs.ErrNotExist) {
-		return loaded{} // grew too old since it was selected
-	}
-	if err != nil {
-		l.metrics.readErrors.Inc()
-		return loaded{failed: true}
-	}
-	p, err := l.decode(gz)
-	if err != nil {
-		l.store.Damaged(e, err)
-		return loaded{failed: true}
-	}
-	l.cache.put(e, p)
-	return loaded{profile: p}
+	return nil
 }
 
-func (l *loader) decode(gz []byte) (*hashed, error) {
-	raw, err := columns.Inflate(gz)
-	if err != nil {
-		return nil, err
+// series calls f for every selected series that a window in the range has.
+func (p *part) series(ctx context.Context, f func(s block.Series) error) error {
+	if p.whole { // no row needs to be looked at
+		for _, s := range p.index.Series {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			if !p.selects(s) {
+				continue
+			}
+			if err := f(s); err != nil {
+				return err
+			}
+		}
+		return nil
 	}
-	p, err := columns.Decode(raw)
-	if err != nil {
-		return nil, err
-	}
-	return hashLocations(p, l.seed), nil
+	last := block.Series{First: -1} // that f was called for
+	return p.scan(ctx, func(s block.Series, rows block.Rows) error {
+		if s == last || !slices.ContainsFunc(rows.Window, func(w uint32) bool { return p.in[w] }) {
+			return nil
+		}
+		last = s
+		return f(s)
+	})
 }

@@ -3,9 +3,17 @@
 package query
 
 import (
-	"hash/maphash"
+	"bytes"
+	"log/slog"
 	"runtime"
 	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/fleetprof/fleetprof/server/columns"
+	"github.com/fleetprof/fleetprof/server/profiletest"
+	"github.com/fleetprof/fleetprof/server/store"
 )
 
 // heap is the memory in use once garbage is gone.
@@ -20,24 +28,42 @@ func heap() int64 {
 // TestMemoryIsCounted compares what the bounds on memory go by with the heap:
 // what is counted must be at least half of what is used, and at most twice.
 func TestMemoryIsCounted(t *testing.T) {
-	seed := maphash.MakeSeed()
-	var profiles []*hashed
-	before, counted := heap(), int64(0)
-	for n := range uint64(4) {
-		p := hashLocations(decoded(t, n, 1000), seed)
-		profiles, counted = append(profiles, p), counted+p.Size()
+	s, err := store.Open(t.TempDir(), store.Options{Logger: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry()})
+	if err != nil {
+		t.Fatal(err)
 	}
-	within(t, "decoded profiles", counted, heap()-before)
-	before = heap()
-	m := newMerged(Selector{}, 1<<40)
-	for _, p := range profiles {
-		if err := m.add(p); err != nil {
+	defer s.Close()
+	start := time.Now().Add(-time.Hour)
+	for n := range uint64(4) {
+		var b bytes.Buffer
+		err := profiletest.Random(n, "host", start.Add(time.Duration(n)*profiletest.Duration), 150).WriteUncompressed(&b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, err := columns.Decode(b.Bytes())
+		if err == nil {
+			err = s.Append(t.Context(), p, store.IDOf(b.Bytes()))
+		}
+		if err != nil {
 			t.Fatal(err)
 		}
 	}
-	within(t, "a merged profile", m.held, heap()-before)
-	runtime.KeepAlive(profiles)
+	if err := s.Seal(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	api, err := New(Options{Store: s, Logger: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	q := request{kind: defaultKind, span: Range{start, time.Now()}}
+	before := heap()
+	m, err := api.merge(t.Context(), q)
+	if err != nil || m.profiles != 4 {
+		t.Fatal(m.profiles, err)
+	}
+	within(t, "a merged profile and the cache", m.held()+api.cache.held(), heap()-before)
 	runtime.KeepAlive(m)
+	runtime.KeepAlive(api)
 }
 
 func within(t *testing.T, what string, counted, used int64) {

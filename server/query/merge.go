@@ -3,62 +3,80 @@
 package query
 
 import (
-	"fmt"
+	"context"
 	"math"
 	"slices"
 
-	"github.com/fleetprof/fleetprof/server/columns"
+	"github.com/fleetprof/fleetprof/server/dictionary"
+	"github.com/fleetprof/fleetprof/server/store/block"
 )
 
-// merged is the sum of the selected samples of many profiles. Strings,
-// mappings, functions, locations, stacks and label sets are held once, however
-// many profiles have them; samples with the same stack and labels are one row.
+// merged is the sum of the selected rows of all parts of the store. What they have in
+// common is held once; rows with the same stack and labels are one.
 type merged struct {
-	selector Selector
-	noStacks bool  // all stacks are empty: rows have labels only
-	limit    int64 // bytes of memory it may take
-	held     int64 // bytes of memory it takes, about
+	kind     block.Type
+	noStacks bool // all stacks are empty: rows have labels only
+	claim    *claim
+	before   int64 // bytes that the claim has for what else there is
+	limit    int64 // bytes that it may be written as
+	only     which
 
-	strings   table[string, string]
-	mappings  table[columns.Mapping, columns.Mapping]
-	functions table[columns.Function, columns.Function]
-	locations table[uint64, location] // by hash; equal hashes are chained
-	stacks    table[string, string]   // 4 bytes for each location, innermost first
-	labelSets table[string, []columns.Label]
-	rows      table[uint64, row]
-	comments  map[string]struct{}
+	dict     *dictionary.Interner
+	rows     rows
+	comments map[string]struct{}
 
 	covered  coverage
-	period   int64 // the longest, in nanoseconds
+	period   int64 // the longest, in units of the period type
 	profiles int   // that had a selected sample
-	skipped  int   // that could not be read
+	skipped  int   // parts of the store that could not be read
 	samples  int64 // sum of the counts
-	total    int64 // sum of the CPU time, in nanoseconds
-
-	scratch []byte
-}
-
-// location is a columns.Location with its lines. Mapping is an index plus 1,
-// and so is previous, another location with the same hash.
-type location struct {
-	columns.Location
-	lines    []columns.Line
-	previous uint32
+	total    int64 // sum of the values
 }
 
 // row is one sample of the result.
 type row struct {
 	stack, labelSet uint32
-	count, cpu      int64 // cpu in nanoseconds
+	count, value    int64 // value in units of the type
 }
+
+// rows are those of the result, in the order of first sight. Those of one label set, which mostly
+// come one after the other, are found by a table of their own: it is small enough to be near.
+type rows struct {
+	values []row
+	stacks []stackKey // of the values
+	sets   []dictionary.Numbers[stackKey]
+}
+
+// stackKey is a stack by which a row is found.
+type stackKey uint32
+
+// Bits are the number.
+func (k stackKey) Bits() uint64 { return uint64(k) }
+
+// of gives the row of a stack and a label set, which is made if it is not there.
+func (r *rows) of(stack, labelSet uint32) *row {
+	for int(labelSet) >= len(r.sets) {
+		r.sets = append(r.sets, dictionary.Numbers[stackKey]{})
+	}
+	set := &r.sets[labelSet]
+	id, slot, ok := set.Find(r.stacks, stackKey(stack))
+	if !ok {
+		id = uint32(len(r.values))
+		r.values = append(r.values, row{stack: stack, labelSet: labelSet})
+		r.stacks = append(r.stacks, stackKey(stack))
+		set.Put(r.stacks, slot)
+	}
+	return &r.values[id]
+}
+
+// held is about how many bytes of memory r takes.
+func (r *rows) held() int64 { return rowBytes*int64(len(r.values)) + setBytes*int64(len(r.sets)) }
 
 // maxComments bounds the comments kept.
 const maxComments = 64
 
-func newMerged(s Selector, limit int64) *merged {
-	m := &merged{selector: s, limit: limit, comments: map[string]struct{}{}}
-	m.str("") // index 0, as profile.proto wants it
-	return m
+func newMerged(c *claim) *merged {
+	return &merged{claim: c, before: c.held(), dict: dictionary.New(), comments: map[string]struct{}{}}
 }
 
 // table numbers values by their keys, in the order of first sight.
@@ -77,60 +95,106 @@ func (t *table[K, V]) add(key K, value V) uint32 {
 	return id
 }
 
-// mapOverhead is about what one entry of a table takes besides its value.
-const mapOverhead = 32
+const (
+	// mapOverhead is about what one entry of a table takes besides its value.
+	mapOverhead = 32
+	// rowBytes is about what one row takes, with its number and what append takes in advance.
+	rowBytes = 24 + 4 + 8 + 8
+	// setBytes is about what the table of one label set takes besides.
+	setBytes = 56
+)
 
-func (m *merged) str(s string) uint32 {
-	if id, ok := m.strings.index[s]; ok {
-		return id
-	}
-	m.held += int64(len(s)) + 2*16 + mapOverhead
-	return m.strings.add(s, s)
-}
+// held is about how many bytes of memory m takes.
+func (m *merged) held() int64 { return m.dict.Bytes + m.rows.held() }
 
-// add sums up the selected samples of one profile.
-func (m *merged) add(p *hashed) error {
-	t := newTranslation(m, p)
-	found := false
-	for i := range p.Count {
-		set, ok := t.labelSet(int(p.LabelSet[i]))
+// hold counts m, and so many bytes besides.
+func (m *merged) hold(besides int64) error { return m.claim.hold(m.before + m.held() + besides) }
+
+// add sums up the selected rows of one part.
+func (m *merged) add(ctx context.Context, p *part) error {
+	m.addWindows(p)
+	labels := m.dict.Translate(p.index.Labels)
+	translations := labels.Size()
+	var stacks *dictionary.Translation
+	found := make([]bool, len(p.in))
+	err := p.scan(ctx, func(s block.Series, rows block.Rows) (err error) {
+		besides := p.bytes + translations
+		if stacks == nil && !m.noStacks {
+			if stacks, err = p.translate(m.dict); err != nil {
+				return err
+			}
+		}
+		m.addRows(p, rows, labels, s.LabelSet, stacks, found)
+		if stacks != nil {
+			if err := stacks.Err(); err != nil {
+				return err
+			}
+			besides += stacks.Size()
+		}
+		return m.hold(besides)
+	})
+	for w, ok := range found {
 		if !ok {
 			continue
 		}
-		found = true
-		var stack []uint32
-		if !m.noStacks {
-			stack = p.Stack(i)
-		}
-		m.addRow(t.stack(stack), set, p.Count[i], p.CPU[i])
-	}
-	m.covered.add(p.Start, p.Start+p.Duration)
-	m.period = max(m.period, p.Period)
-	if found {
-		m.profiles++
-		for _, c := range p.Comments {
+		m.profiles += int(p.index.Windows[w].Profiles)
+		for _, c := range p.index.Windows[w].Comments {
 			if len(m.comments) < maxComments {
-				m.comments[p.Strings[c]] = struct{}{}
+				m.comments[c] = struct{}{}
 			}
 		}
 	}
-	if m.held > m.limit {
-		return &limitError{fmt.Sprintf("the result takes more than %d MiB of memory", m.limit>>20)}
-	}
-	return nil
+	return err
 }
 
-func (m *merged) addRow(stack, set uint32, count, cpu int64) {
-	m.samples = addSaturated(m.samples, count)
-	m.total = addSaturated(m.total, cpu)
-	key := uint64(stack)<<32 | uint64(set)
-	if id, ok := m.rows.index[key]; ok {
-		r := &m.rows.values[id]
-		r.count, r.cpu = addSaturated(r.count, count), addSaturated(r.cpu, cpu)
-		return
+// addWindows notes which time is covered, whether or not a row is selected.
+func (m *merged) addWindows(p *part) {
+	for i := range p.index.Windows {
+		if w := &p.index.Windows[i]; p.in[i] {
+			m.kind = p.index.Types[w.Type]
+			m.covered.add(w.Start, w.End)
+			m.period = max(m.period, w.Period)
+		}
 	}
-	m.held += 24 + mapOverhead
-	m.rows.add(key, row{stack, set, count, cpu})
+}
+
+// addRows sums up rows of one series. Those with the same stack mostly follow each
+// other, and are looked up once.
+func (m *merged) addRows(p *part, rows block.Rows, labels *dictionary.Translation, set uint32, stacks *dictionary.Translation, found []bool) {
+	var sum row
+	pending := false
+	at := uint32(0) // the stack of sum, in the numbers of the part
+	flush := func() {
+		if !pending {
+			return
+		}
+		if stacks != nil {
+			sum.stack = stacks.Stack(at)
+		}
+		sum.labelSet = labels.LabelSet(set)
+		m.addRow(sum)
+		sum, pending = row{}, false
+	}
+	for i, stack := range rows.Stack {
+		w := rows.Window[i]
+		if !p.in[w] {
+			continue
+		}
+		if pending && stack != at && stacks != nil {
+			flush()
+		}
+		found[w], pending, at = true, true, stack
+		sum.count = addSaturated(sum.count, rows.Count[i])
+		sum.value = addSaturated(sum.value, rows.Value[i])
+	}
+	flush()
+}
+
+func (m *merged) addRow(add row) {
+	m.samples = addSaturated(m.samples, add.count)
+	m.total = addSaturated(m.total, add.value)
+	r := m.rows.of(add.stack, add.labelSet)
+	r.count, r.value = addSaturated(r.count, add.count), addSaturated(r.value, add.value)
 }
 
 // addSaturated adds two numbers that are not negative.
@@ -141,35 +205,11 @@ func addSaturated(a, b int64) int64 {
 	return a + b
 }
 
-// stackLocations gives the locations of a stack, innermost first.
-func (m *merged) stackLocations(stack uint32) []uint32 {
-	key := m.stacks.values[stack]
-	ids := make([]uint32, len(key)/4)
-	for i := range ids {
-		ids[i] = uint32(key[4*i]) | uint32(key[4*i+1])<<8 | uint32(key[4*i+2])<<16 | uint32(key[4*i+3])<<24
-	}
-	return ids
-}
-
-// label gives the value of a text label of a set, or the empty string.
-func (m *merged) label(set uint32, name uint32) string {
-	for _, l := range m.labelSets.values[set] {
-		if l.Key == name && l.Text != 0 {
-			return m.strings.values[l.Text]
-		}
-	}
-	return ""
-}
-
 // values counts the distinct values of a label over all label sets.
 func (m *merged) values(name string) int {
-	key, ok := m.strings.index[name]
-	if !ok {
-		return 0
-	}
 	distinct := map[string]struct{}{}
-	for set := range m.labelSets.values {
-		if v := m.label(uint32(set), key); v != "" {
+	for set := range m.dict.LabelSets.Len() {
+		if v := m.dict.Label(uint32(set), name); v != "" {
 			distinct[v] = struct{}{}
 		}
 	}
@@ -179,7 +219,7 @@ func (m *merged) values(name string) int {
 // coverage is a set of intervals, in nanoseconds since the Unix epoch.
 type coverage struct{ intervals [][2]int64 }
 
-// add extends the last interval where it can: profiles come almost in order.
+// add extends the last interval where it can: windows come almost in order.
 func (c *coverage) add(start, end int64) {
 	if n := len(c.intervals); n > 0 {
 		if last := &c.intervals[n-1]; last[0] <= start && start <= last[1] {

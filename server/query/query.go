@@ -4,40 +4,54 @@
 //
 //	GET /api/v1/pprof                 one merged profile, gzip pprof
 //	GET /api/v1/flamegraph            the same as a tree, JSON
+//	GET /api/v1/diff                  two of them in one tree, JSON
+//	GET /api/v1/series                sums over time, JSON
 //	GET /api/v1/exemplars             requests with trace ids, JSON
+//	GET /api/v1/types                 types of profiles, JSON
 //	GET /api/v1/labels                names of the labels, JSON
 //	GET /api/v1/labels/{name}/values  values of one label, JSON
 //
-// All take a selector, query={service_name="checkout"} (see Selector), and a
-// time range, from, to, last and seconds (see ParseRange). A stored profile
-// counts whole if its window overlaps the range: windows are not cut.
+// All take a selector, query={service_name="checkout"} (see Selector), a type of
+// profile, type=memory:inuse_space (CPU time if it is left out, see parseKind), and a
+// time range, from, to, last and seconds (see ParseRange). A window counts whole if it
+// overlaps the range: windows are not cut. Windows are 10 s long as agents send them; the
+// store folds those of a host to a minute after two hours and to ten minutes after a day,
+// so then the edges of a range are as coarse.
 //
-// Every answer is computed from the decoded profiles. These are cached within
-// a bound of bytes; the number of queries at a time, the time of each and the
-// size of its result are bounded too, and beyond a bound the answer is an error.
+// A query first looks which series of which blocks have the type and the labels, and
+// reads only their rows, and of the stacks only the pages that these refer to. What is read
+// beside rows is cached within a bound of bytes. The number of queries at a time is bounded, and that of one client; so are the time
+// of each, and the memory of each and of all together. Beyond a bound the answer is an error
+// that says which, and an answer is sent only when it is whole:
+//
+//	400  a parameter is wrong
+//	404  nothing is stored of what is asked for (pprof only)
+//	422  the query takes more than its memory, or than an answer holds
+//	429  too many queries of this client wait
+//	503  other queries are in the way; Retry-After says when to come again
+//	504  the query takes too long
 package query
 
 import (
+	"cmp"
 	"context"
-	"errors"
 	"fmt"
-	"hash/maphash"
 	"log/slog"
 	"net/http"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"golang.org/x/sync/semaphore"
 
 	"github.com/fleetprof/fleetprof/server/store"
 )
 
 // Defaults for Options.
 const (
-	DefaultCacheBytes    = 64 << 20
+	DefaultCacheBytes    = 192 << 20
 	DefaultMaxConcurrent = 4
 	DefaultTimeout       = 30 * time.Second
 	DefaultMaxResult     = 256 << 20
+	DefaultMaxMemory     = 512 << 20
 )
 
 // Options for New. Zero values mean the defaults.
@@ -45,14 +59,22 @@ type Options struct {
 	Store      *store.Store
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer
-	// CacheBytes bounds the decoded profiles kept in memory.
+	// CacheBytes bounds what is kept in memory of blocks: two thirds are for indexes, of which
+	// a question needs all, and one for symbols and pages of stacks, which it needs only where it
+	// finds something.
 	CacheBytes int64
-	// MaxConcurrent bounds the queries at a time; others wait.
+	// MaxConcurrent bounds the queries at a time; others wait. One client has half of
+	// them, rounded up.
 	MaxConcurrent int64
 	// Timeout bounds a query, its wait included.
 	Timeout time.Duration
-	// MaxResult bounds, in bytes of memory, what one query may collect.
-	MaxResult int64
+	// MaxResult bounds, in bytes of memory, what one query may collect, its answer included;
+	// MaxMemory what all of them may.
+	MaxResult, MaxMemory int64
+	// Names names code of which profiles have only the address; it may be nil.
+	Names Namer
+	// Client tells clients apart; without it all are one.
+	Client func(r *http.Request) string
 }
 
 // API answers queries. It is safe for concurrent use.
@@ -60,28 +82,34 @@ type API struct {
 	store   *store.Store
 	log     *slog.Logger
 	metrics *metrics
-	loader  *loader
-	running *semaphore.Weighted
+	cache   caches
+	turns   *turns
+	memory  *memory
+	names   Namer
 	timeout time.Duration
-	limit   int64
+	limit   int64 // of the memory of one request, in bytes
+	client  func(r *http.Request) string
 }
 
 // New makes the API.
 func New(o Options) (*API, error) {
-	c := newCache(orDefault(o.CacheBytes, DefaultCacheBytes))
-	m, err := newMetrics(o.Registerer, c)
-	if err != nil {
-		return nil, fmt.Errorf("register query metrics: %w", err)
-	}
-	return &API{
+	third := orDefault(o.CacheBytes, DefaultCacheBytes) / 3
+	a := &API{
 		store:   o.Store,
 		log:     o.Logger,
-		metrics: m,
-		loader:  &loader{store: o.Store, cache: c, metrics: m, seed: maphash.MakeSeed()},
-		running: semaphore.NewWeighted(orDefault(o.MaxConcurrent, DefaultMaxConcurrent)),
+		cache:   caches{indexes: newCache(2 * third), symbols: newCache(third)},
+		turns:   newTurns(int(orDefault(o.MaxConcurrent, DefaultMaxConcurrent))),
+		memory:  &memory{max: orDefault(o.MaxMemory, DefaultMaxMemory)},
 		timeout: orDefault(o.Timeout, DefaultTimeout),
 		limit:   orDefault(o.MaxResult, DefaultMaxResult),
-	}, nil
+		names:   o.Names,
+		client:  o.Client,
+	}
+	var err error
+	if a.metrics, err = newMetrics(o.Registerer, a); err != nil {
+		return nil, fmt.Errorf("register query metrics: %w", err)
+	}
+	return a, nil
 }
 
 func orDefault[T time.Duration | int64](v, standard T) T {
@@ -94,8 +122,23 @@ func orDefault[T time.Duration | int64](v, standard T) T {
 // request is what every query has.
 type request struct {
 	selector Selector
+	kind     kind
 	span     Range
-	noStacks bool // the answer has no use for them
+	noStacks bool   // the answer has no use for them
+	samples  bool   // are counted, not CPU time
+	lists    bool   // types may be several, since no values are summed up:
+	oneOf    []kind // these, or all of them
+}
+
+// unit is that of the answer, if values of a unit were found.
+func (q request) unit(found string) string {
+	switch {
+	case q.samples:
+		return "count"
+	case q.kind == defaultKind:
+		return cmp.Or(found, "nanoseconds")
+	}
+	return cmp.Or(found, q.kind[2])
 }
 
 func parseRequest(r *http.Request, now time.Time) (request, error) {
@@ -104,39 +147,25 @@ func parseRequest(r *http.Request, now time.Time) (request, error) {
 	if err != nil {
 		return request{}, err
 	}
-	span, err := ParseRange(params, now)
-	return request{selector: selector, span: span}, err
-}
-
-// visit calls f for every stored profile in the range, oldest first, one at a
-// time. It gives the number of those that could not be read.
-func (a *API) visit(ctx context.Context, q request, f func(p *hashed) error) (skipped int, err error) {
-	skipped, err = a.loader.each(ctx, a.store.Select(q.span.From, q.span.To), f)
-	return skipped, a.orTooLong(err)
-}
-
-// orTooLong says of a query that took too long that it is beyond a bound.
-func (a *API) orTooLong(err error) error {
-	if errors.Is(err, context.DeadlineExceeded) {
-		return &limitError{fmt.Sprintf("the query took longer than %v", a.timeout)}
+	k, err := parseKind(params.Get("type"))
+	if err != nil {
+		return request{}, err
 	}
-	return err
+	span, err := ParseRange(params, now)
+	return request{selector: selector, kind: k, span: span}, err
 }
 
 // merge collects the samples that a query selects.
 func (a *API) merge(ctx context.Context, q request) (*merged, error) {
-	m := newMerged(q.selector, a.limit)
-	m.noStacks = q.noStacks
-	skipped, err := a.visit(ctx, q, m.add)
+	m := newMerged(claimOf(ctx))
+	m.noStacks, m.limit = q.noStacks, a.limit
+	skipped, err := a.visit(ctx, q, func(p *part) error { return m.add(ctx, p) })
 	m.skipped = skipped
-	return m, err
-}
-
-var errBusy = errors.New("the server is busy with other queries: ask again in a moment")
-
-// limitError says that a query went beyond a bound.
-type limitError struct{ reason string }
-
-func (e *limitError) Error() string {
-	return e.reason + ": ask for a shorter time range or a narrower selector"
+	if err != nil {
+		return nil, err
+	}
+	if err := m.name(ctx, a.names); err != nil {
+		return nil, a.orTooLong(err)
+	}
+	return m, m.hold(0)
 }

@@ -3,8 +3,8 @@
 package query_test
 
 import (
+	"bytes"
 	"encoding/json"
-	"errors"
 	"io"
 	"log/slog"
 	"net/http"
@@ -21,6 +21,7 @@ import (
 	"github.com/google/pprof/profile"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/fleetprof/fleetprof/server/columns"
 	"github.com/fleetprof/fleetprof/server/profiletest"
 	"github.com/fleetprof/fleetprof/server/query"
 	"github.com/fleetprof/fleetprof/server/store"
@@ -36,7 +37,11 @@ type fixture struct {
 
 func newFixture(t testing.TB, o query.Options) *fixture {
 	t.Helper()
-	dir := t.TempDir()
+	return openFixture(t, t.TempDir(), o)
+}
+
+func openFixture(t testing.TB, dir string, o query.Options) *fixture {
+	t.Helper()
 	log := slog.New(slog.DiscardHandler)
 	s, err := store.Open(dir, store.Options{Logger: log, Registerer: prometheus.NewRegistry(), MaxAge: 100 * 365 * 24 * time.Hour})
 	if err != nil {
@@ -61,10 +66,55 @@ func newFixture(t testing.TB, o query.Options) *fixture {
 
 func (f *fixture) put(p *profile.Profile) {
 	f.t.Helper()
-	start := time.Unix(0, p.TimeNanos)
-	if err := f.store.Put(f.t.Context(), start, start.Add(time.Duration(p.DurationNanos)), profiletest.Gzip(f.t, p)); err != nil {
+	var b bytes.Buffer
+	if err := p.WriteUncompressed(&b); err != nil {
 		f.t.Fatal(err)
 	}
+	decoded, err := columns.Decode(b.Bytes())
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	if err := f.store.Append(f.t.Context(), decoded, store.IDOf(b.Bytes())); err != nil {
+		f.t.Fatal(err)
+	}
+}
+
+// seal makes a block of what has been put, so that the rest of a test asks that.
+func (f *fixture) seal() {
+	f.t.Helper()
+	if err := f.store.Seal(f.t.Context()); err != nil {
+		f.t.Fatal(err)
+	}
+}
+
+// forms are what a store may have made of what was put: it is in the head, in a block,
+// in several of them, or half and half.
+var forms = map[string]func(f *fixture, all []*profile.Profile){
+	"head": func(f *fixture, all []*profile.Profile) {
+		for _, p := range all {
+			f.put(p)
+		}
+	},
+	"block": func(f *fixture, all []*profile.Profile) {
+		for _, p := range all {
+			f.put(p)
+		}
+		f.seal()
+	},
+	"blocks": func(f *fixture, all []*profile.Profile) {
+		for _, p := range all {
+			f.put(p)
+			f.seal()
+		}
+	},
+	"both": func(f *fixture, all []*profile.Profile) {
+		for i, p := range all {
+			if i == len(all)/2 {
+				f.seal()
+			}
+			f.put(p)
+		}
+	},
 }
 
 // get asks for a path with parameters, given as name, value, name, value, …
@@ -120,9 +170,11 @@ var base = time.Date(2026, 11, 22, 13, 0, 0, 0, time.UTC)
 func at(d time.Duration) string { return base.Add(d).Format(time.RFC3339) }
 
 // twoHosts stores three windows of host a and one of host b.
-func twoHosts(f *fixture) {
+func twoHosts(f *fixture) { forms["head"](f, ofTwoHosts()) }
+
+func ofTwoHosts() (all []*profile.Profile) {
 	for i := range 3 {
-		f.put(profiletest.New(base.Add(time.Duration(i)*10*time.Second),
+		all = append(all, profiletest.New(base.Add(time.Duration(i)*10*time.Second),
 			profiletest.Sample{Stack: "main;libc.so.6!work", Labels: map[string]string{"host_name": "a", "thread_name": "w1", "process_executable_name": "shop"}, Count: 10},
 			profiletest.Sample{Stack: "main;idle", Labels: map[string]string{"host_name": "a", "thread_name": "w2"}, Count: 1},
 		))
@@ -130,7 +182,7 @@ func twoHosts(f *fixture) {
 	p := profiletest.New(base.Add(5*time.Second),
 		profiletest.Sample{Stack: "other;main;libc.so.6!work", Labels: map[string]string{"host_name": "b", "thread_name": "w1"}, Count: 100})
 	p.Comments = []string{"from b"}
-	f.put(p)
+	return append(all, p)
 }
 
 // byLabel sums both values for each value of a label.
@@ -161,8 +213,16 @@ func equalSums(t *testing.T, got map[string][2]int64, counts map[string]int64) {
 }
 
 func TestPProfMergesAndFilters(t *testing.T) {
-	f := newFixture(t, query.Options{})
-	twoHosts(f)
+	for name, store := range forms {
+		t.Run(name, func(t *testing.T) {
+			f := newFixture(t, query.Options{})
+			store(f, ofTwoHosts())
+			mergesAndFilters(t, f)
+		})
+	}
+}
+
+func mergesAndFilters(t *testing.T, f *fixture) {
 	from, to := at(0), at(time.Minute)
 	all := f.pprof("from", from, "to", to)
 	equalSums(t, byLabel(all, "host_name"), map[string]int64{"a": 33, "b": 100})
@@ -207,13 +267,20 @@ func TestPProfMergesAndFilters(t *testing.T) {
 // TestMergeAgreesWithReference compares with profile.Merge, which is slow but
 // not ours.
 func TestMergeAgreesWithReference(t *testing.T) {
-	f := newFixture(t, query.Options{})
-	var all []*profile.Profile
-	for i := range 6 {
-		p := profiletest.Random(uint64(i%4), "host", base.Add(time.Duration(i)*10*time.Second), 100)
-		f.put(p)
-		all = append(all, p)
+	for name, store := range forms {
+		t.Run(name, func(t *testing.T) {
+			f := newFixture(t, query.Options{})
+			var all []*profile.Profile
+			for i := range 6 {
+				all = append(all, profiletest.Random(uint64(i%4), "host", base.Add(time.Duration(i)*10*time.Second), 20))
+			}
+			store(f, all)
+			agreesWithReference(t, f, all)
+		})
 	}
+}
+
+func agreesWithReference(t *testing.T, f *fixture, all []*profile.Profile) {
 	want, err := profile.Merge(all)
 	if err != nil {
 		t.Fatal(err)
@@ -265,7 +332,7 @@ func TestLabels(t *testing.T) {
 	if got := f.list("/api/v1/labels"); len(got) != 0 {
 		t.Errorf("labels of nothing are %q", got)
 	}
-	twoHosts(f)
+	forms["both"](f, ofTwoHosts())
 	span := []string{"from", at(0), "to", at(time.Minute)}
 	for _, c := range []struct {
 		path, query string
@@ -339,47 +406,91 @@ func TestErrors(t *testing.T) {
 	}
 }
 
-func TestDamagedProfileIsLeftOut(t *testing.T) {
-	f := newFixture(t, query.Options{})
-	twoHosts(f)
-	files, err := filepath.Glob(filepath.Join(f.dir, "profiles", "*", "*.pb.gz"))
-	if err != nil || len(files) != 4 {
-		t.Fatalf("%d files, %v", len(files), err)
-	}
-	slices.Sort(files) // by start: the second is of host b
-	b, err := os.ReadFile(files[1])
-	if err != nil {
-		t.Fatal(err)
-	}
-	b[len(b)/2] ^= 0xff
-	if err := os.WriteFile(files[1], b, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	p := f.pprof("from", at(0), "to", at(time.Minute))
-	equalSums(t, byLabel(p, "host_name"), map[string]int64{"a": 33})
-	if len(p.Comments) != 1 || !strings.Contains(p.Comments[0], "1 stored profiles could not be read") {
-		t.Errorf("comments are %q", p.Comments)
+// TestDamagedBlockIsLeftOut changes a byte of every file of one of four blocks in turn,
+// of files that queries read.
+func TestDamagedBlockIsLeftOut(t *testing.T) {
+	whole := newFixture(t, query.Options{})
+	forms["blocks"](whole, ofTwoHosts())
+	for _, name := range []string{"windows", "series", "labels", "stacks", "locations", "functions", "mappings", "rows"} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			if err := os.CopyFS(dir, os.DirFS(whole.dir)); err != nil {
+				t.Fatal(err)
+			}
+			files, err := filepath.Glob(filepath.Join(dir, "blocks", "*", name+".parquet"))
+			if err != nil || len(files) != 4 {
+				t.Fatalf("%d files, %v", len(files), err)
+			}
+			slices.Sort(files) // by start: the second is of host b
+			b, err := os.ReadFile(files[1])
+			if err != nil {
+				t.Fatal(err)
+			}
+			b[len(b)/2] ^= 0xff
+			if err := os.WriteFile(files[1], b, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			f := openFixture(t, dir, query.Options{CacheBytes: 1})
+			for range 2 {
+				p := f.pprof("from", at(0), "to", at(time.Minute))
+				equalSums(t, byLabel(p, "host_name"), map[string]int64{"a": 33})
+				if len(p.Comments) != 1 || !strings.Contains(p.Comments[0], "1 parts of the store could not be read") {
+					t.Errorf("comments are %q", p.Comments)
+				}
+				if g := f.flame("from", at(0), "to", at(time.Minute)); g.Samples != 33 || g.Skipped != 1 {
+					t.Errorf("%d samples and %d skipped, want 33 and 1", g.Samples, g.Skipped)
+				}
+			}
+		})
 	}
 }
 
-// TestUnreadableProfileIsLeftOut has a directory where a file should be, which
-// is no damage to the profile but cannot be read, and one that is gone.
-func TestUnreadableProfileIsLeftOut(t *testing.T) {
-	f := newFixture(t, query.Options{CacheBytes: 1})
-	twoHosts(f)
-	files, err := filepath.Glob(filepath.Join(f.dir, "profiles", "*", "*.pb.gz"))
-	if err != nil || len(files) != 4 {
-		t.Fatalf("%d files, %v", len(files), err)
+// heapProfile has four sample types, holds at one moment, and has no count of samples.
+func heapProfile(start time.Time) *profile.Profile {
+	p := profiletest.New(start, profiletest.Sample{Stack: "main;alloc", Labels: map[string]string{"host_name": "a"}},
+		profiletest.Sample{Stack: "main", Labels: map[string]string{"host_name": "b"}})
+	p.SampleType = []*profile.ValueType{{Type: "alloc_objects", Unit: "count"}, {Type: "alloc_space", Unit: "bytes"},
+		{Type: "inuse_objects", Unit: "count"}, {Type: "inuse_space", Unit: "bytes"}}
+	p.PeriodType, p.Period, p.DurationNanos = &profile.ValueType{Type: "space", Unit: "bytes"}, 512<<10, 0
+	for i, s := range p.Sample {
+		s.Value = []int64{1, 20, 0, 4000 * int64(1-i)}
 	}
-	slices.Sort(files)
-	if err := errors.Join(os.Remove(files[1]), os.Mkdir(files[1], 0o700), os.Remove(files[3])); err != nil {
-		t.Fatal(err)
-	}
-	for range 2 {
-		g := f.flame("from", at(0), "to", at(time.Minute))
-		if g.Samples != 22 || g.Skipped != 1 {
-			t.Errorf("%d samples and %d skipped, want 22 and 1", g.Samples, g.Skipped)
-		}
+	return p
+}
+
+// TestTypes has profiles of CPU time and of the heap in one store.
+func TestTypes(t *testing.T) {
+	for name, store := range forms {
+		t.Run(name, func(t *testing.T) {
+			f := newFixture(t, query.Options{})
+			store(f, append(ofTwoHosts(), heapProfile(base), heapProfile(base.Add(30*time.Second))))
+			span := []string{"from", at(0), "to", at(time.Minute)}
+			equalSums(t, byLabel(f.pprof(span...), "host_name"), map[string]int64{"a": 33, "b": 100})
+			p := f.pprof(append(span, "type", "space:alloc_space")...)
+			if len(p.SampleType) != 1 || p.SampleType[0].Type != "alloc_space" || p.SampleType[0].Unit != "bytes" || p.PeriodType.Type != "space" || p.Period != 512<<10 {
+				t.Errorf("types are %v of %v, period %d", p.SampleType, p.PeriodType, p.Period)
+			}
+			sums := map[string]int64{}
+			for _, s := range p.Sample {
+				sums[s.Label["host_name"][0]] += s.Value[0]
+			}
+			if len(sums) != 2 || sums["a"] != 40 || sums["b"] != 40 {
+				t.Errorf("sums are %v", sums)
+			}
+			if got := f.list("/api/v1/labels/host_name/values", append(span, "type", "space:inuse_space")...); !slices.Equal(got, []string{"a"}) {
+				t.Errorf("hosts with something in use are %q", got)
+			}
+			g := f.flame(append(span, "type", "space:inuse_space:bytes:space:bytes")...)
+			if g.Unit != "bytes" || g.Total != 8000 || g.Profiles != 2 {
+				t.Errorf("flame graph has %+v", g)
+			}
+			if resp, body := f.get("/api/v1/pprof", append(span, "type", "space")...); resp.StatusCode != 400 || !strings.Contains(string(body), "say which") {
+				t.Errorf("four types at once: %s %s", resp.Status, body)
+			}
+			if resp, body := f.get("/api/v1/pprof", append(span, "type", "wall")...); resp.StatusCode != 404 || !strings.Contains(string(body), "wall{}") {
+				t.Errorf("a type that is not there: %s %s", resp.Status, body)
+			}
+		})
 	}
 }
 
@@ -394,9 +505,9 @@ func TestLimits(t *testing.T) {
 		}
 	})
 	t.Run("time", func(t *testing.T) {
-		f := newFixture(t, query.Options{Timeout: time.Microsecond})
+		f := newFixture(t, query.Options{Timeout: time.Nanosecond})
 		twoHosts(f)
-		if resp, body := f.get("/api/v1/pprof", "from", at(0), "to", at(time.Hour)); resp.StatusCode != 422 && resp.StatusCode != 503 {
+		if resp, body := f.get("/api/v1/pprof", "from", at(0), "to", at(time.Hour)); resp.StatusCode != 504 && resp.StatusCode != 503 {
 			t.Errorf("%s %s", resp.Status, body)
 		}
 	})

@@ -3,14 +3,15 @@
 package query
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
 	"github.com/fleetprof/fleetprof/internal/matching"
 )
 
-// maxSelector bounds the text of a selector, in bytes.
-const maxSelector = 16 << 10
+// MaxSelector bounds the text of a selector, in bytes.
+const MaxSelector = 16 << 10
 
 const selectorExample = `write it like {service_name="checkout", thread_name=~"worker.*"}`
 
@@ -29,11 +30,14 @@ func ParseSelector(text string) (Selector, error) {
 	if strings.TrimSpace(text) == "" {
 		return Selector{}, nil
 	}
-	if len(text) > maxSelector {
-		return Selector{}, &paramError{"query", text[:32] + "…", fmt.Sprintf("at most %d bytes", maxSelector)}
+	if len(text) > MaxSelector {
+		return Selector{}, &paramError{"query", text, fmt.Sprintf("it has %d bytes: want at most %d", len(text), MaxSelector)}
 	}
 	matchers, position, err := matching.Parse(text)
+	var cost *matching.CostError
 	switch {
+	case errors.As(err, &cost):
+		return Selector{}, &paramError{"query", text, err.Error()}
 	case err != nil && position > 0:
 		return Selector{}, &paramError{"query", text, fmt.Sprintf("%v at position %d: %s", err, position, selectorExample)}
 	case err != nil:

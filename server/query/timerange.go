@@ -19,19 +19,16 @@ const (
 	milliDigits = 12
 )
 
+// latest is the end of the times that can be asked for: far enough from the year 2262, in
+// which nanoseconds end, that a step more is none too many.
+var latest = time.Date(2200, 1, 1, 0, 0, 0, 0, time.UTC)
+
 // Range is the time [From, To).
 type Range struct{ From, To time.Time }
 
 // String gives the range in UTC.
 func (r Range) String() string {
 	return r.From.UTC().Format(time.RFC3339) + " to " + r.To.UTC().Format(time.RFC3339)
-}
-
-// paramError says which parameter is wrong, what it was and what it may be.
-type paramError struct{ name, given, expected string }
-
-func (e *paramError) Error() string {
-	return fmt.Sprintf("read parameter %s=%q: %s", e.name, e.given, e.expected)
 }
 
 // ParseRange reads the time range of a query from these parameters:
@@ -72,6 +69,12 @@ func ParseRange(params url.Values, now time.Time) (Range, error) {
 		}
 		from = to.Add(-last)
 	}
+	if to.After(latest) {
+		return Range{}, &paramError{"to", params.Get("to"), "the range ends at " + to.UTC().Format(time.RFC3339) + ": want an end before the year 2200"}
+	}
+	if epoch := time.Unix(0, 0); from.Before(epoch) { // there is nothing
+		from = epoch
+	}
 	if !from.Before(to) {
 		return Range{}, &paramError{"from", params.Get("from"), fmt.Sprintf("want a time before the end of the range, %s", to.UTC().Format(time.RFC3339Nano))}
 	}
@@ -104,7 +107,7 @@ func parseTimeParam(params url.Values, name string, now time.Time) (time.Time, b
 		return time.Time{}, false, nil
 	}
 	t, ok := parseTime(text, now)
-	if !ok || t.Unix() < 0 || t.Year() > 2261 {
+	if !ok || t.Unix() < 0 || t.After(latest) {
 		return time.Time{}, false, &paramError{name, text, "want a time such as 2026-11-22T13:00:00Z, 1795352400 (Unix seconds), 1795352400000 (Unix milliseconds), now or now-1h"}
 	}
 	return t, true, nil

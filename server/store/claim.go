@@ -15,13 +15,18 @@ import (
 
 // What a data directory holds, see FORMAT.md.
 const (
-	versionFile = "VERSION"
-	versionTemp = "VERSION.tmp"
-	lockFile    = "LOCK"
-	tmpDir      = "tmp"
-	profilesDir = "profiles"
+	versionFile  = "VERSION"
+	versionTemp  = "VERSION.tmp"
+	lockFile     = "LOCK"
+	tmpDir       = "tmp"
+	blocksDir    = "blocks"
+	logsDir      = "wal"
+	exemplarsDir = "exemplars"
+	// oldDir is that of the profiles of version 1.
+	oldDir = "profiles"
 
-	version = "fleetprof store 1\n"
+	version    = "fleetprof store 2\n"
+	oldVersion = "fleetprof store 1\n"
 )
 
 // claim makes dir ours: it checks what is there, makes what is missing, and
@@ -76,11 +81,12 @@ func checkForeign(dir string) error {
 	return nil
 }
 
-// checkVersion compares the version, or writes it into a new directory.
+// checkVersion compares the version, or writes it into a new directory, or one of
+// version 1: what is in that is taken over by takeOver.
 func checkVersion(dir string) error {
 	path := filepath.Join(dir, versionFile)
 	got, err := readHead(path)
-	if errors.Is(err, os.ErrNotExist) {
+	if errors.Is(err, os.ErrNotExist) || got == oldVersion {
 		return writeVersion(dir, path)
 	}
 	if err != nil {

@@ -4,6 +4,9 @@ package store_test
 
 import (
 	"bufio"
+	"context"
+	"crypto/rand"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
@@ -14,43 +17,77 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/pprof/profile"
 	"golang.org/x/sys/unix"
 
+	"github.com/fleetprof/fleetprof/server/profiletest"
 	"github.com/fleetprof/fleetprof/server/store"
 )
 
-// crashDir is set in the child that TestKill starts: it puts profiles there,
-// and prints each one that is acknowledged, until it is killed.
-const crashDir = "FLEETPROF_TEST_CRASH_DIR"
+// crashDir is set in the child that TestKill starts: it appends profiles there, and prints
+// each one that is acknowledged, until it is killed. crashRound makes them differ.
+const (
+	crashDir   = "FLEETPROF_TEST_CRASH_DIR"
+	crashRound = "FLEETPROF_TEST_CRASH_ROUND"
+)
 
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(crashDir); dir != "" {
-		putUntilKilled(dir)
+		appendUntilKilled(dir)
 	}
 	os.Exit(m.Run())
 }
 
-func putUntilKilled(dir string) {
-	s, err := tryOpen(nil, dir, store.Options{})
-	for i := 0; err == nil; i++ {
-		text := fmt.Sprint("profile-", i)
-		err = s.put(time.Now().Add(-time.Minute), text+strings.Repeat(" ", 100_000))
-		if err == nil {
-			fmt.Println(text)
-		}
+// numbered is a profile of one sample, so old that blocks of it are folded, or young enough that
+// they are only merged.
+func numbered(name string) *profile.Profile {
+	age := 3 * time.Hour
+	if strings.HasSuffix(name, "1") {
+		age = 20 * time.Minute
 	}
-	fmt.Fprintln(os.Stderr, err)
+	return profiletest.New(time.Now().Add(-age), profiletest.Sample{Stack: "main;work", Labels: map[string]string{"n": name}, Count: 1})
+}
+
+// appendUntilKilled appends from four goroutines while the head is sealed and blocks are
+// merged all the time.
+func appendUntilKilled(dir string) {
+	s, err := tryOpen(nil, dir, store.Options{})
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	failed := make(chan error)
+	for g := range 4 {
+		go func() {
+			for i := 0; ; i++ {
+				name := fmt.Sprintf("%s-%d-%d", os.Getenv(crashRound), g, i)
+				if err := s.append(numbered(name)); err != nil {
+					failed <- err
+				}
+				fmt.Println(name)
+			}
+		}()
+	}
+	go func() {
+		for {
+			if err := s.Seal(context.Background()); err != nil {
+				failed <- err
+			}
+			s.Compact(context.Background(), time.Now())
+		}
+	}()
+	fmt.Fprintln(os.Stderr, <-failed)
 	os.Exit(1)
 }
 
-// TestKill kills a process amid its puts, several times on one directory, and
-// expects all that was acknowledged to be there, whole.
+// TestKill kills a process amid all it does, twenty times on one directory, and expects all
+// that was acknowledged to be there, once.
 func TestKill(t *testing.T) {
 	dir := t.TempDir()
 	acknowledged := map[string]bool{}
-	for round := range 5 {
+	for round := range 20 {
 		child := exec.Command(os.Args[0])
-		child.Env = append(os.Environ(), crashDir+"="+dir)
+		child.Env = append(os.Environ(), crashDir+"="+dir, fmt.Sprint(crashRound, "=", round))
 		child.Stderr = os.Stderr
 		out, err := child.StdoutPipe()
 		if err != nil {
@@ -60,7 +97,7 @@ func TestKill(t *testing.T) {
 			t.Fatal(err)
 		}
 		lines := bufio.NewScanner(out)
-		for range 10 + round {
+		for range 10 + 3*round {
 			if !lines.Scan() {
 				t.Fatal("the child has ended by itself")
 			}
@@ -78,21 +115,18 @@ func TestKill(t *testing.T) {
 		}
 	}
 	s := open(t, dir, store.Options{})
-	stored := map[string]bool{}
-	for _, text := range s.texts(time.Unix(0, 0), time.Now()) {
-		if len(text) < 100_000 {
-			t.Errorf("a stored profile has %d bytes", len(text))
-		}
-		stored[strings.TrimSpace(text)] = true
-	}
-	for text := range acknowledged {
-		if !stored[text] {
-			t.Errorf("%s was acknowledged and is lost", text)
+	stored := s.all()
+	for name := range acknowledged {
+		if key := "n=" + name + " work;main"; stored[key] == [2]int64{} {
+			t.Errorf("%s was acknowledged and is lost", name)
 		}
 	}
-	if got := files(t, filepath.Join(dir, "tmp")); len(got) != 0 {
-		t.Errorf("left over: %q", got)
+	for key, v := range stored {
+		if v != [2]int64{1, profiletest.Period} {
+			t.Errorf("%s is there %d times", key, v[0])
+		}
 	}
+	t.Logf("%d profiles were acknowledged, %d are stored", len(acknowledged), len(stored))
 }
 
 // tinyDisk mounts a file system of so many bytes, or skips the test where that
@@ -115,45 +149,66 @@ func tinyDisk(t *testing.T, bytes int) string {
 	return dir
 }
 
+// bulky makes a profile that takes some 25 kB however it is compressed.
+func bulky(now time.Time) *profile.Profile {
+	chance := make([]byte, 25_000)
+	_, _ = rand.Read(chance) // never fails
+	return profiletest.New(now.Add(-time.Minute), profiletest.Sample{Stack: "main;" + hex.EncodeToString(chance), Count: 1})
+}
+
+// A full disk loses nothing that was acknowledged, and the store goes on when there is space.
 func TestDiskFull(t *testing.T) {
 	dir := tinyDisk(t, 1<<20)
 	s := open(t, dir, store.Options{})
-	start := time.Now().Add(-time.Hour)
-	large := strings.Repeat("x", 300_000)
+	now := time.Now()
+	var kept []*profile.Profile
 	var err error
-	stored := 0
-	for i := 0; err == nil && i < 10; i++ {
-		if err = s.put(start.Add(time.Duration(i)*window), fmt.Sprint(i)+large); err == nil {
-			stored++
+	for err == nil && len(kept) < 1000 {
+		p := bulky(now)
+		if err = s.append(p); err == nil {
+			kept = append(kept, p)
 		}
 	}
-	if !errors.Is(err, store.ErrFull) || stored != 3 {
-		t.Fatalf("%d profiles were stored, then %v", stored, err)
+	if !errors.Is(err, store.ErrFull) || len(kept) == 0 {
+		t.Fatalf("%d profiles were stored, then %v", len(kept), err)
 	}
-	if got := files(t, filepath.Join(dir, "tmp")); len(got) != 0 {
-		t.Errorf("left over: %q", got)
+	for range 3 {
+		if err := s.append(bulky(now)); !errors.Is(err, store.ErrFull) {
+			t.Fatalf("the next one gives %v", err)
+		}
 	}
-	if got := len(s.texts(start, time.Now())); got != stored || s.metric("failed_total", "") != 1 {
-		t.Errorf("%d profiles can be read, %v failed", got, s.metric("failed_total", ""))
+	s.want(truth(kept...))
+	if s.metric("failed_total", "") != 4 {
+		t.Errorf("%v failed", s.metric("failed_total", ""))
 	}
-	// To the last page, where not even the probe fits.
-	ballast := filepath.Join(dir, "tmp", "ballast")
+	if logs := files(t, filepath.Join(dir, "wal")); len(logs) != 1 {
+		t.Errorf("logs are %q, want the one that has records", logs)
+	}
+	ballast := filepath.Join(dir, "tmp", "ballast") // to the last page
 	if err := os.WriteFile(ballast, make([]byte, 1<<20), 0o600); !errors.Is(err, unix.ENOSPC) {
 		t.Fatal(err)
 	}
 	if err := s.Writable(); !errors.Is(err, store.ErrFull) {
 		t.Errorf("writable: %v", err)
 	}
+	if err := s.Seal(t.Context()); !errors.Is(err, store.ErrFull) {
+		t.Errorf("seal: %v", err)
+	}
+	s.want(truth(kept...))
 	if err := os.Remove(ballast); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Writable(); err != nil {
-		t.Errorf("writable: %v", err)
+	if err := unix.Mount("tmpfs", dir, "tmpfs", unix.MS_REMOUNT, "size=16M"); err != nil {
+		t.Fatal(err)
 	}
-	s.mustPut(start, "small")
+	more := bulky(now)
+	s.mustAppend(more)
+	s.mustSeal()
+	kept = append(kept, more)
+	s.want(truth(kept...))
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	s = open(t, dir, store.Options{MaxBytes: 500_000}) // a smaller bound makes room
-	s.mustPut(start.Add(20*time.Minute), large)
+	s = open(t, dir, store.Options{})
+	s.want(truth(kept...))
 }

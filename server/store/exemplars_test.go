@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/fleetprof/fleetprof/server/profiletest"
 	"github.com/fleetprof/fleetprof/server/store"
 )
 
@@ -16,7 +17,9 @@ func TestExemplars(t *testing.T) {
 	dir := t.TempDir()
 	start := time.Now().Add(-time.Hour)
 	s := open(t, dir, store.Options{})
-	s.mustPut(start, "profile")
+	p := profiletest.New(start, profiletest.Sample{Stack: "main", Count: 1})
+	s.mustAppend(p)
+	const window = 10 * time.Second
 	for range 2 {
 		if err := s.PutExemplars(t.Context(), start, start.Add(window), []byte("exemplars")); err != nil {
 			t.Fatal(err)
@@ -24,9 +27,9 @@ func TestExemplars(t *testing.T) {
 	}
 	check := func(s *opened) {
 		t.Helper()
-		s.wantTexts("profile")
+		s.want(truth(p))
 		found := s.SelectExemplars(start, start.Add(window))
-		if len(found) != 1 || s.metric("profiles", "") != 1 || s.metric("exemplars", "") != 1 || s.metric("bytes", "") != 2*4096 {
+		if len(found) != 1 || s.metric("profiles", "") != 1 || s.metric("exemplars", "") != 1 {
 			t.Fatalf("%d documents of exemplars", len(found))
 		}
 		if text, err := s.Read(found[0]); err != nil || string(text) != "exemplars" {
@@ -45,12 +48,11 @@ func TestExemplars(t *testing.T) {
 	}
 	s = open(t, dir, store.Options{})
 	check(s)
-	names := strings.Join(files(t, dir+"/profiles"), " ")
-	if strings.Count(names, ".exemplars.json.gz") != 1 || strings.Count(names, ".pb.gz") != 1 {
-		t.Errorf("files are %s", names)
+	if names := files(t, dir+"/exemplars"); len(names) != 1 || !strings.HasSuffix(names[0], ".exemplars.json.gz") {
+		t.Errorf("files are %q", names)
 	}
 	s.Trim(time.Now().Add(store.DefaultMaxAge))
-	if left := files(t, dir+"/profiles"); len(left) != 0 {
+	if left := files(t, dir+"/exemplars"); len(left) != 0 {
 		t.Errorf("%q are left", left)
 	}
 }

@@ -1,12 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package store keeps profiles on disk: one gzip pprof file for each profile,
-// as it arrived, found again by the time it covers. FORMAT.md beside this file
-// describes the directory.
+// Package store keeps the profiles of a fleet on disk, as rows: when, of which type,
+// with which labels, which stack, how much.
 //
-// The store owns its directory alone (a lock file sees to it), bounds it by age
-// and by bytes, and knows nothing of what is inside a profile. A profile that
-// Put has acknowledged survives a crash of the process and of the machine.
+// What is appended goes into a log (package wal), which is on disk when Append
+// returns, and into the head, in memory. From time to time the head is sealed: it
+// becomes a block (package block), its logs are removed, and a new head begins. Blocks
+// are merged soon, and as they age folded to windows of a minute and then of ten.
+// Blocks too old or too many are removed. FORMAT.md describes the directory, which
+// the store owns alone: a lock file sees to it.
+//
+// Documents of exemplars lie beside all that, as files.
 package store
 
 import (
@@ -20,21 +24,25 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
+
+	"github.com/fleetprof/fleetprof/server/store/wal"
 )
 
 const (
 	// DefaultMaxBytes and DefaultMaxAge apply where Options says nothing.
 	DefaultMaxBytes = 10 << 30
 	DefaultMaxAge   = 7 * 24 * time.Hour
-	// trimEvery is how often Run looks for profiles that are too old.
-	trimEvery = time.Minute
-	// blockBytes is what a file occupies at least, and in multiples of.
-	blockBytes = 4096
+	// maintainEvery is how often Run looks whether there is something to seal, to
+	// fold or to remove.
+	maintainEvery = time.Minute
+	// diskBlock is what a file occupies at least, and in multiples of.
+	diskBlock = 4096
 )
 
 var (
-	// ErrFull says that the disk is full. The profile may be put again later.
+	// ErrFull says that the disk is full. The profile may be appended again later.
 	ErrFull = errors.New("no space left for profiles")
 	// ErrClosed says that the store is closing.
 	ErrClosed = errors.New("the store is closed")
@@ -44,16 +52,18 @@ var (
 
 // Options for Open. Zero values mean the defaults.
 type Options struct {
-	// MaxBytes bounds the space the profiles take on disk, directories and
-	// file system overhead not counted.
+	// MaxBytes bounds the space taken on disk, directories and file system overhead
+	// not counted. While blocks are merged it may be exceeded by what they take.
 	MaxBytes int64
-	// MaxAge bounds how long ago the window of a profile has ended.
+	// MaxAge bounds how long ago the window of a profile has ended. What is in one
+	// block goes together: see the spans of levels in compact.go.
 	MaxAge     time.Duration
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer
 }
 
-// Store is safe for concurrent use.
+// Store is safe for concurrent use. Its locks are taken in the order in which they
+// stand here.
 type Store struct {
 	dir      string
 	maxBytes int64
@@ -61,16 +71,38 @@ type Store struct {
 	log      *slog.Logger
 	metrics  *metrics
 	lock     *os.File
+	codec    codec
+	wake     chan struct{} // asks Run to seal
 
-	mu     sync.Mutex
-	closed bool
-	index  index
+	sealing    sync.Mutex // held while a head is sealed
+	compacting sync.Mutex // held while blocks are merged
+
+	queueMu sync.Mutex
+	queue   []*appending
+
+	// commit is held from the writing of records to their being in the head, so that
+	// a head and its logs have the same records.
+	commit sync.Mutex
+	writer *wal.Writer // nil while there is no log to append to
+
+	mu      sync.Mutex
+	closed  bool
+	head    *head
+	frozen  *head // being sealed, or nil
+	blocks  []*stored
+	ids     *idSet
+	files   index
+	logs    map[uint64]logFile
+	nextLog uint64
 }
 
 // Open takes the directory dir, which it makes if it is missing. A directory
-// that holds anything else than a store of this version is refused.
-func Open(dir string, o Options) (*Store, error) {
-	s := &Store{dir: dir, maxBytes: o.MaxBytes, maxAge: o.MaxAge, log: o.Logger}
+// that holds anything else than a store is refused.
+func Open(dir string, o Options) (_ *Store, err error) {
+	s := &Store{
+		dir: dir, maxBytes: o.MaxBytes, maxAge: o.MaxAge, log: o.Logger,
+		wake: make(chan struct{}, 1), ids: newIDSet(), logs: map[uint64]logFile{}, head: newHead(time.Now()),
+	}
 	if s.maxBytes == 0 {
 		s.maxBytes = DefaultMaxBytes
 	}
@@ -80,27 +112,28 @@ func Open(dir string, o Options) (*Store, error) {
 	if s.maxBytes < 0 || s.maxAge < 0 {
 		return nil, fmt.Errorf("open store %s: bounds of %d bytes and %v: want both above 0", dir, s.maxBytes, s.maxAge)
 	}
-	lock, err := claim(dir)
-	if err != nil {
+	if s.codec, err = newCodec(); err != nil {
+		return nil, fmt.Errorf("open store %s: %w", dir, err)
+	}
+	if s.lock, err = claim(dir); err != nil {
 		return nil, err
 	}
-	s.lock = lock
-	if err := s.load(); err != nil {
-		return nil, errors.Join(fmt.Errorf("open store %s: %w", dir, err), lock.Close())
+	if s.metrics, err = newMetrics(o.Registerer, s); err == nil {
+		err = s.load()
 	}
-	if s.metrics, err = newMetrics(o.Registerer, s); err != nil {
-		return nil, errors.Join(fmt.Errorf("open store %s: %w", dir, err), lock.Close())
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open store %s: %w", dir, err), s.lock.Close())
 	}
 	s.Trim(time.Now())
 	return s, nil
 }
 
-// load empties the directory of unfinished files and reads the index.
+// load empties the directory of what is unfinished and reads what there is.
 func (s *Store) load() error {
 	if err := removeAllIn(s.path(tmpDir)); err != nil { // makes room, should the disk be full
 		return err
 	}
-	for _, d := range []string{tmpDir, profilesDir} {
+	for _, d := range []string{tmpDir, blocksDir, logsDir, exemplarsDir} {
 		if err := os.MkdirAll(s.path(d), 0o700); err != nil {
 			return err
 		}
@@ -108,14 +141,24 @@ func (s *Store) load() error {
 	if err := syncDir(s.dir); err != nil {
 		return err
 	}
-	entries, foreign, err := scan(s.path(profilesDir))
+	entries, foreign, err := scan(s.path(exemplarsDir), exemplarsSuffix)
 	if err != nil {
 		return err
 	}
 	if foreign > 0 {
-		s.log.Warn("files in the data directory are not profiles and were left alone", "dir", s.dir, "files", foreign)
+		s.log.Warn("files in the data directory are not ours and were left alone", "dir", s.path(exemplarsDir), "files", foreign)
 	}
-	s.index.load(entries)
+	s.files.load(entries)
+	sealed, unknown, err := s.loadBlocks()
+	if err != nil {
+		return err
+	}
+	if err := s.replay(sealed); err != nil {
+		return err
+	}
+	if unknown > 0 {
+		s.nextLog += maxAhead // should one of them be restored, logs to come are none of its
+	}
 	return nil
 }
 
@@ -133,44 +176,65 @@ func removeAllIn(dir string) error {
 	return nil
 }
 
-// Run removes profiles as they grow too old, until ctx ends.
+// Run seals, folds and removes what is due, until ctx ends. It also takes over what a
+// store of version 1 has left.
 func (s *Store) Run(ctx context.Context) error {
-	tick := time.NewTicker(trimEvery)
+	var g errgroup.Group
+	g.Go(func() error { return s.every(ctx, s.wake, s.SealDue) })
+	g.Go(func() error {
+		s.takeOver(ctx)
+		return s.every(ctx, nil, s.Compact)
+	})
+	return g.Wait()
+}
+
+// every calls f now, whenever it is woken, and once in maintainEvery.
+func (s *Store) every(ctx context.Context, wake <-chan struct{}, f func(ctx context.Context, now time.Time)) error {
+	tick := time.NewTicker(maintainEvery)
 	defer tick.Stop()
 	for {
+		f(ctx, time.Now())
 		select {
 		case <-ctx.Done():
 			return nil
-		case now := <-tick.C:
-			s.Trim(now)
+		case <-tick.C:
+		case <-wake:
 		}
 	}
 }
 
-// Close gives up the directory. It is idempotent; Put and Read fail with
-// ErrClosed from then on.
+// Close gives up the directory. It is idempotent; everything else fails with ErrClosed
+// from then on. Views must have been closed.
 func (s *Store) Close() error {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed {
+	closed := s.closed
+	s.closed = true
+	s.mu.Unlock()
+	if closed {
 		return nil
 	}
-	s.closed = true
-	return s.lock.Close() // which releases the lock, see flock(2)
-}
-
-// Select gives the profiles whose windows overlap [from, to), oldest first.
-func (s *Store) Select(from, to time.Time) []Entry { return s.selectKind(Profile, from, to) }
-
-// SelectExemplars does so for documents of exemplars.
-func (s *Store) SelectExemplars(from, to time.Time) []Entry {
-	return s.selectKind(Exemplars, from, to)
-}
-
-func (s *Store) selectKind(kind Kind, from, to time.Time) []Entry {
+	s.sealing.Lock()
+	defer s.sealing.Unlock()
+	s.compacting.Lock()
+	defer s.compacting.Unlock()
+	s.commit.Lock()
+	defer s.commit.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.index.overlapping(kind, from.UnixMilli(), to.UnixMilli())
+	var errs []error
+	if s.writer != nil {
+		errs = append(errs, s.writer.Close())
+	}
+	for _, b := range s.blocks {
+		errs = append(errs, b.Close())
+	}
+	return errors.Join(append(errs, s.lock.Close())...) // which releases the lock, see flock(2)
+}
+
+func (s *Store) isClosed() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.closed
 }
 
 // Bounds gives the start of the oldest and the end of the newest profile.
@@ -178,44 +242,30 @@ func (s *Store) selectKind(kind Kind, from, to time.Time) []Entry {
 func (s *Store) Bounds() (oldest, newest time.Time, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	first, last, ok := s.index.bounds()
-	return time.UnixMilli(first), time.UnixMilli(last), ok
-}
-
-// Read gives the file as it was put. The error is fs.ErrNotExist when it has
-// been removed since it was selected.
-func (s *Store) Read(e Entry) ([]byte, error) {
-	s.mu.Lock()
-	closed := s.closed
-	s.mu.Unlock()
-	if closed {
-		return nil, ErrClosed
+	var first, last int64
+	extend := func(start, end int64) {
+		if !ok || start < first {
+			first = start
+		}
+		last, ok = max(last, end), true
 	}
-	return os.ReadFile(s.entryPath(e))
-}
-
-// Damaged tells the store that e cannot be decoded. The store counts and logs
-// it and does not select it again. The file stays, to be looked at, until it
-// is too old.
-func (s *Store) Damaged(e Entry, cause error) {
-	s.mu.Lock()
-	first := s.index.markDamaged(e)
-	s.mu.Unlock()
-	if first {
-		s.metrics.damaged.Inc()
-		s.log.Error("stored profile is damaged and is skipped", "file", s.entryPath(e), "error", cause)
+	for _, b := range s.blocks {
+		extend(b.Start, b.End)
 	}
+	for _, h := range []*head{s.head, s.frozen} {
+		if h != nil && h.profiles > 0 {
+			extend(h.start, h.end)
+		}
+	}
+	return time.Unix(0, first), time.Unix(0, last), ok
 }
 
-// Writable reports whether a profile could be put now, by writing a small file.
+// Writable reports whether a profile could be stored now, by writing a small file.
 func (s *Store) Writable() error {
-	s.mu.Lock()
-	closed := s.closed
-	s.mu.Unlock()
-	if closed {
+	if s.isClosed() {
 		return ErrClosed
 	}
-	name, err := s.writeTemp(make([]byte, blockBytes))
+	name, err := s.writeTemp(make([]byte, diskBlock))
 	if err != nil {
 		return fullOr(err)
 	}
@@ -230,12 +280,14 @@ func (s *Store) path(parts ...string) string {
 	return filepath.Join(append([]string{s.dir}, parts...)...)
 }
 
-func (s *Store) entryPath(e Entry) string { return s.path(profilesDir, e.day(), e.name()) }
-
 // fullOr marks errors that mean a full disk or quota.
 func fullOr(err error) error {
 	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
 		return fmt.Errorf("%w: %w", ErrFull, err)
 	}
 	return err
+}
+
+func onDisk(size int64) int64 {
+	return (size + diskBlock - 1) / diskBlock * diskBlock
 }

@@ -358,7 +358,7 @@ func testGap(p *page) {
 
 func testUnits(p *page) {
 	for ns, want := range map[float64]string{
-		0: "0 s", 1: "1 ns", 999: "999 ns", 1e3: "1.00 µs", 52631578: "52.6 ms", 999e6: "999 ms", 1e9: "1.00 s", 302e9: "302 s",
+		0: "0 s", 1: "1 ns", 999: "999 ns", 1e3: "1.00 µs", 52631578: "52.6 ms", 999e6: "999 ms", 999.4e6: "999 ms", 999999982: "1.00 s", 999700: "1.00 ms", 1e9: "1.00 s", 302e9: "302 s",
 		599e9: "599 s", 6e11: "10.0 min", 35e12: "583 min", 36e12: "10.0 h", 864e12: "10.0 d", 864e15: "10,000 d",
 	} {
 		if got := call[string](p, "units", `return m.formatValue(a[0], "nanoseconds");`, ns); got != want {

@@ -7,8 +7,8 @@ const DURATIONS = [
   [864e12, 864e11, "d"],
   [36e12, 36e11, "h"],
   [6e11, 6e10, "min"],
-  [1e9, 1e9, "s"],
-  [1e6, 1e6, "ms"],
+  [999.5e6, 1e9, "s"], // below it is not 1,000 ms when rounded
+  [999.5e3, 1e6, "ms"],
   [1e3, 1e3, "µs"],
 ];
 

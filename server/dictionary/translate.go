@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package dictionary
+
+import (
+	"slices"
+
+	"github.com/fleetprof/fleetprof/server/columns"
+)
+
+// Translation turns the numbers of one dictionary into those of another, when they
+// are first needed: what nobody asks for never gets in. It is not safe for
+// concurrent use.
+type Translation struct {
+	to   *Interner
+	from *Dictionary
+	// For each number of from that of to plus 1, or 0 while unknown.
+	strings, mappings, functions, locations, labels, labelSets []uint32
+
+	nodes      Nodes
+	pages      []*nodePage // by page; nil where no stack was asked for
+	held       int         // pages whose nodes are in memory
+	stackBytes int64       // of pages
+	err        error
+	scratch    []step
+
+	path  []frame // of the last Frames, outermost first
+	lines []columns.Line
+	set   []uint32
+}
+
+// Translate makes a Translation.
+func (d *Interner) Translate(from *Dictionary) *Translation {
+	return &Translation{
+		to: d, from: from,
+		strings:   make([]uint32, len(from.Strings)),
+		mappings:  make([]uint32, len(from.Mappings)),
+		functions: make([]uint32, len(from.Functions)),
+		locations: make([]uint32, len(from.Locations)),
+		labels:    make([]uint32, len(from.LabelSets.labels)),
+		labelSets: make([]uint32, from.LabelSets.Len()),
+	}
+}
+
+// WithStacks has t translate stacks, whose locations are those of its dictionary.
+func (t *Translation) WithStacks(all Nodes) *Translation {
+	t.nodes, t.pages = all, make([]*nodePage, (all.Len()+PageNodes-1)/PageNodes)
+	return t
+}
+
+// Size is about how many bytes of memory t holds, the nodes not counted that it was given.
+func (t *Translation) Size() int64 {
+	return 4*int64(len(t.strings)+len(t.mappings)+len(t.functions)+len(t.locations)+len(t.labels)+len(t.labelSets)) + 8*int64(len(t.pages)) + t.stackBytes
+}
+
+// String translates a string.
+func (t *Translation) String(i uint32) uint32 {
+	if t.strings[i] == 0 {
+		t.strings[i] = t.to.String(t.from.Strings[i]) + 1
+	}
+	return t.strings[i] - 1
+}
+
+func (t *Translation) mapping(i uint32) uint32 {
+	if t.mappings[i] == 0 {
+		m := t.from.Mappings[i]
+		m.File, m.BuildID = t.String(m.File), t.String(m.BuildID)
+		t.mappings[i] = t.to.mapping(m) + 1
+	}
+	return t.mappings[i] - 1
+}
+
+func (t *Translation) function(i uint32) uint32 {
+	if t.functions[i] == 0 {
+		f := t.from.Functions[i]
+		f.Name, f.SystemName, f.File = t.String(f.Name), t.String(f.SystemName), t.String(f.File)
+		t.functions[i] = t.to.Function(f) + 1
+	}
+	return t.functions[i] - 1
+}
+
+func (t *Translation) location(i uint32) uint32 {
+	if t.locations[i] == 0 {
+		l := t.from.Locations[i]
+		if l.Mapping != 0 {
+			l.Mapping = t.mapping(l.Mapping-1) + 1
+		}
+		t.lines = append(t.lines[:0], l.Lines...)
+		for j := range t.lines {
+			t.lines[j].Function = t.function(t.lines[j].Function)
+		}
+		l.Lines = t.lines
+		t.locations[i] = t.to.location(l) + 1
+	}
+	return t.locations[i] - 1
+}
+
+// Locations translates all locations and lets go of what t was made from: from then on it
+// translates stacks only.
+func (t *Translation) Locations() {
+	for i := range t.from.Locations {
+		t.location(uint32(i))
+	}
+	t.from, t.strings, t.mappings, t.functions, t.labels, t.labelSets = nil, nil, nil, nil, nil, nil
+}
+
+// Frames gives the stack of locations, innermost first. The outer frames that it shares
+// with the one before cost nothing.
+func (t *Translation) Frames(locations []uint32) uint32 {
+	n := 0 // frames shared
+	for last := len(locations) - 1; n < len(t.path) && n <= last && t.path[n].from == locations[last-n]; n++ {
+	}
+	t.path = t.path[:n]
+	at := uint32(0)
+	if n > 0 {
+		at = t.path[n-1].stack
+	}
+	for _, l := range slices.Backward(locations[:len(locations)-n]) {
+		at = t.to.Child(at, t.location(l))
+		t.path = append(t.path, frame{l, at})
+	}
+	return at
+}
+
+// frame is a location that was translated, and the stack that it is the innermost of.
+type frame struct{ from, stack uint32 }
+
+func (t *Translation) label(i uint32) uint32 {
+	if t.labels[i] == 0 {
+		l := t.from.LabelSets.labels[i]
+		t.labels[i] = t.to.label(columns.Label{Key: t.String(l.Key), Text: t.String(l.Text), Unit: t.String(l.Unit), Number: l.Number}) + 1
+	}
+	return t.labels[i] - 1
+}
+
+// LabelSet translates a label set.
+func (t *Translation) LabelSet(i uint32) uint32 {
+	if t.labelSets[i] == 0 {
+		t.set = t.set[:0]
+		for _, n := range t.from.LabelSets.Numbers(i) {
+			t.set = append(t.set, t.label(n))
+		}
+		t.labelSets[i] = t.to.labelSet(t.set) + 1
+	}
+	return t.labelSets[i] - 1
+}

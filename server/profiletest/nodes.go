@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package profiletest
+
+import "github.com/fleetprof/fleetprof/server/dictionary"
+
+// Nodes reads all nodes of stacks.
+func Nodes(n dictionary.Nodes) (all []dictionary.Node, err error) {
+	for i := 0; len(all) < n.Len(); i++ {
+		page, err := n.Page(i)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, page...)
+	}
+	return all, nil
+}

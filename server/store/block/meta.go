@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package block
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/parquet-go/parquet-go"
+)
+
+// The files of a block.
+const (
+	metaFile      = "meta.json"
+	rowsFile      = "rows.parquet"
+	windowsFile   = "windows.parquet"
+	seriesFile    = "series.parquet"
+	labelsFile    = "labels.parquet"
+	stacksFile    = "stacks.parquet"
+	locationsFile = "locations.parquet"
+	functionsFile = "functions.parquet"
+	mappingsFile  = "mappings.parquet"
+	idsFile       = "ids.parquet"
+
+	// formatVersion is that of the files of a block.
+	formatVersion = 2
+	// maxMeta bounds meta.json, in bytes.
+	maxMeta = 4 << 20
+	// diskBlock is what a file occupies in multiples of, in bytes.
+	diskBlock = 4096
+)
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// Meta is meta.json. It is written last: a block without it is none.
+type Meta struct {
+	Version int `json:"version"`
+	// Start and End are the bounds of all windows, in nanoseconds since the epoch.
+	Start int64 `json:"start"`
+	End   int64 `json:"end"`
+	// Resolution is what windows have been folded to, in nanoseconds; 0 if they are
+	// as they came.
+	Resolution time.Duration `json:"resolution"`
+	Profiles   int64         `json:"profiles"`
+	Rows       int64         `json:"rows"`
+	Stacks     int           `json:"stacks"`
+	Windows    int           `json:"windows"`
+	// Series is how many there are; 0 in blocks that were written before this was counted.
+	Series int    `json:"series,omitempty"`
+	Types  []Type `json:"types"`
+	// Log is the number of the last log that went into the block.
+	Log uint64 `json:"log"`
+	// Replaces are the names of the blocks that this one was made from.
+	Replaces []string `json:"replaces,omitempty"`
+	// Files are all others.
+	Files map[string]File `json:"files"`
+	// CRC is the CRC-32C of meta.json up to this field, which is the last one.
+	CRC uint32 `json:"crc32c"`
+}
+
+// checksum is what CRC must be in a meta.json.
+func checksum(text []byte) uint32 {
+	return crc32.Checksum(text[:max(0, bytes.LastIndex(text, []byte(`"crc32c"`)))], castagnoli)
+}
+
+// encode makes meta.json.
+func (m Meta) encode() ([]byte, error) {
+	text, err := json.MarshalIndent(m, "", "  ")
+	if err != nil {
+		return nil, err
+	}
+	m.CRC = checksum(text)
+	text, err = json.MarshalIndent(m, "", "  ")
+	return append(text, '\n'), err
+}
+
+// File is what a file of a block must be.
+type File struct {
+	Bytes int64 `json:"bytes"`
+	// CRC is the CRC-32C of the file from byte From on. The pages of rows.parquet and
+	// stacks.parquet, which lie before, have checksums of their own.
+	CRC  uint32 `json:"crc32c"`
+	From int64  `json:"from,omitempty"`
+}
+
+// OnDisk is the space the block takes, in bytes.
+func (m *Meta) OnDisk() int64 {
+	total := int64(2 * diskBlock) // the directory and meta.json
+	for _, f := range m.Files {
+		total += (f.Bytes + diskBlock - 1) / diskBlock * diskBlock
+	}
+	return total
+}
+
+// Block is a block on disk. It is safe for concurrent use.
+type Block struct {
+	Meta
+	dir string
+
+	mu           sync.Mutex
+	rows, stacks *pagedFile // once somebody has asked for them
+}
+
+// Open reads meta.json, and looks for the other files.
+func Open(dir string) (*Block, error) {
+	text, err := readBounded(filepath.Join(dir, metaFile), maxMeta)
+	if err != nil {
+		return nil, fmt.Errorf("open block: %w", err)
+	}
+	b := &Block{dir: dir}
+	if err := json.Unmarshal(text, &b.Meta); err != nil {
+		return nil, fmt.Errorf("read %s: %w", filepath.Join(dir, metaFile), err)
+	}
+	if b.Version != formatVersion {
+		return nil, fmt.Errorf("open block %s: it is of version %d and this fleetprof reads %d", dir, b.Version, formatVersion)
+	}
+	if b.CRC != checksum(text) {
+		return nil, fmt.Errorf("read %s: %w", filepath.Join(dir, metaFile), errChecksum)
+	}
+	for _, name := range tables {
+		info, err := os.Stat(filepath.Join(dir, name))
+		if err != nil {
+			return nil, fmt.Errorf("open block: %w", err)
+		}
+		if want := b.Files[name].Bytes; info.Size() != want {
+			return nil, fmt.Errorf("open block: %s has %d bytes, want %d", filepath.Join(dir, name), info.Size(), want)
+		}
+	}
+	return b, nil
+}
+
+var tables = []string{rowsFile, windowsFile, seriesFile, labelsFile, stacksFile, locationsFile, functionsFile, mappingsFile, idsFile}
+
+// Name is the name of the block's directory.
+func (b *Block) Name() string { return filepath.Base(b.dir) }
+
+// Dir is the block's directory.
+func (b *Block) Dir() string { return b.dir }
+
+// Move gives the directory another path. Nobody else may use the block yet.
+func (b *Block) Move(dir string) error {
+	err := os.Rename(b.dir, dir)
+	if err == nil {
+		b.dir = dir
+	}
+	return err
+}
+
+// Close closes what is open of the block. Its readers must have been closed.
+func (b *Block) Close() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	rows, stacks := b.rows, b.stacks
+	b.rows, b.stacks = nil, nil
+	return errors.Join(rows.close(), stacks.close())
+}
+
+func readBounded(path string, limit int64) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err == nil && int64(len(text)) > limit {
+		err = fmt.Errorf("read %s: more than %d bytes", path, limit)
+	}
+	return text, err
+}
+
+// DamagedError says that a file of a block is not what was written.
+type DamagedError struct {
+	Path string
+	Err  error
+}
+
+func (e *DamagedError) Error() string { return fmt.Sprintf("read %s: %v", e.Path, e.Err) }
+func (e *DamagedError) Unwrap() error { return e.Err }
+
+var errChecksum = errors.New("its checksum is wrong")
+
+// readTable reads a whole file of a block, whose checksum must be right.
+func readTable[T any](b *Block, name string) (all []T, err error) {
+	path, want := filepath.Join(b.dir, name), b.Files[name]
+	text, err := readBounded(path, want.Bytes)
+	if err != nil {
+		return nil, &DamagedError{path, err}
+	}
+	if crc32.Checksum(text, castagnoli) != want.CRC {
+		return nil, &DamagedError{path, errChecksum}
+	}
+	defer guard(path, &err)
+	in := bytes.NewReader(text)
+	if err = checkFooter(in, in.Size()); err == nil {
+		all, err = parquet.Read[T](in, in.Size())
+	}
+	if err != nil {
+		return nil, &DamagedError{path, err}
+	}
+	return all, nil
+}
+
+// checkFooter refuses a Parquet file that says its metadata are longer than itself: the
+// library takes memory for them before it finds out.
+func checkFooter(r io.ReaderAt, size int64) error {
+	var end [8]byte // the length, and the magic
+	if _, err := r.ReadAt(end[:], size-int64(len(end))); err != nil {
+		return fmt.Errorf("read footer: %w", err)
+	}
+	if n := int64(binary.LittleEndian.Uint32(end[:])); n > size {
+		return fmt.Errorf("read footer: %d bytes of metadata in %d", n, size)
+	}
+	return nil
+}
+
+// guard makes errors of panics: the Parquet library has some for files that it did
+// not write, and a damaged file must cost no more than itself.
+func guard(path string, err *error) {
+	if r := recover(); r != nil {
+		*err = &DamagedError{path, fmt.Errorf("decode Parquet: %v", r)}
+	}
+}

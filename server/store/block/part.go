@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package block is how rows of profiles lie on disk once they do not change any
+// more: a directory of Parquet files, which FORMAT.md of package store describes.
+// It is written whole by Write, from other blocks or from the head of the store, and
+// then only read, or removed.
+package block
+
+import (
+	"github.com/fleetprof/fleetprof/server/dictionary"
+)
+
+// Type is what the value of a row means.
+type Type struct {
+	// Name is that of the profile, such as cpu or memory.
+	Name string
+	// Sample and Unit are what was measured: cpu in nanoseconds, or alloc_space in
+	// bytes.
+	Sample, Unit string
+	// Period and PeriodUnit are what lies between two samples.
+	Period, PeriodUnit string
+}
+
+// Window is one profile, as far as it is of one type, or several profiles of one
+// source in a row that have been folded into one.
+type Window struct {
+	// Start and End are in nanoseconds since the Unix epoch. They are equal for what
+	// holds at one moment, such as a heap.
+	Start, End int64
+	Type       uint32
+	// Period is the longest there was.
+	Period int64
+	// Profiles is how many are in it.
+	Profiles uint32
+	// Source is the host that the profile is from, if it says so. Only windows of one
+	// source are folded.
+	Source   string
+	Comments []string
+}
+
+// Overlaps reports whether any of the window lies in [from, to), in nanoseconds.
+func (w *Window) Overlaps(from, to int64) bool {
+	return w.Start < to && (w.End > from || w.Start >= from)
+}
+
+// Series is all rows of one type with one label set.
+type Series struct {
+	Type, LabelSet uint32
+	// First is the number of its first row, Rows how many follow each other.
+	First, Rows int64
+}
+
+// Index tells what is in a part, without the rows and what their stacks say. It does
+// not change.
+type Index struct {
+	Types   []Type
+	Windows []Window
+	Series  []Series
+	// Labels has the label sets and their strings.
+	Labels *dictionary.Dictionary
+}
+
+// Size is about how many bytes of memory x holds.
+func (x *Index) Size() int64 {
+	return x.Labels.Size() + 96*int64(len(x.Windows)) + 24*int64(len(x.Series))
+}
+
+// Rows are some rows of one series, with one entry for each in all columns. Stack is
+// a number in the Symbols of the part, Window one in its Index.
+type Rows struct {
+	Stack, Window []uint32
+	Value, Count  []int64
+}
+
+// Part is a part of what is stored: a block, or the head at some moment.
+type Part interface {
+	Index() (*Index, error)
+	// Symbols has all that stacks refer to, and not the stacks.
+	Symbols() (*dictionary.Dictionary, error)
+	// Stacks opens the stacks, for one reader. They refer to so many locations, which are
+	// those of Symbols.
+	Stacks(locations int) (StackReader, error)
+	// Rows opens the rows, for one reader.
+	Rows() (RowReader, error)
+}
+
+// StackReader reads stacks. It is not safe for concurrent use.
+type StackReader interface {
+	dictionary.Nodes
+	Close() error
+}
+
+// RowReader reads rows. It is not safe for concurrent use.
+type RowReader interface {
+	// Read calls f with the rows of a series, some at a time. They are f's only until
+	// it returns. Within a series of a block they are sorted by stack.
+	Read(s Series, f func(Rows) error) error
+	Close() error
+}

@@ -1,0 +1,266 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package block
+
+import (
+	"errors"
+	"hash/crc32"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/parquet-go/parquet-go"
+
+	"github.com/fleetprof/fleetprof/sample"
+	"github.com/fleetprof/fleetprof/server/dictionary"
+)
+
+const (
+	// sourceLabel names who a profile is from.
+	sourceLabel = sample.LabelHost
+	// serviceLabel names what a sample is of.
+	serviceLabel = sample.LabelService
+	// groupRows bounds a row group, which is in memory, compressed, until it is whole.
+	groupRows = 2 << 20
+	// pageBytes is how large a page of a column is before it is encoded: small, for
+	// those who look for the rows of few series; large, to compress well.
+	pageBytes = 32 << 10
+	// stackPageBytes makes pages of dictionary.PageNodes numbers of 4 bytes: the library ends a
+	// page with the 64 rows by which it comes within 2 % of its size.
+	stackPageBytes = 4 * dictionary.PageNodes * 101 / 100
+	// maxValues bounds the dictionary of a column of values, in bytes.
+	maxValues = 1 << 20
+)
+
+// writer writes the files of a block. After the first error it does nothing.
+type writer struct {
+	dir   string
+	files map[string]File
+	err   error
+}
+
+// create writes a file with f, down to the disk, and enters its checksum from the
+// offset on that f gives.
+func (w *writer) create(name string, f func(out *os.File) (from int64, err error)) {
+	if w.err != nil {
+		return
+	}
+	path := filepath.Join(w.dir, name)
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
+	if err != nil {
+		w.err = err
+		return
+	}
+	from, err := f(file)
+	if err == nil {
+		err = file.Sync()
+	}
+	if err == nil {
+		w.files[name], err = describe(file, from)
+	}
+	w.err = errors.Join(err, file.Close())
+}
+
+func describe(file *os.File, from int64) (File, error) {
+	info, err := file.Stat()
+	if err != nil {
+		return File{}, err
+	}
+	sum := crc32.New(castagnoli)
+	_, err = io.Copy(sum, io.NewSectionReader(file, from, info.Size()-from))
+	return File{Bytes: info.Size(), CRC: sum.Sum32(), From: from}, err
+}
+
+// finish writes meta.json and makes the names durable.
+func (w *writer) finish(m Meta) {
+	files := w.files
+	w.files = map[string]File{}
+	w.create(metaFile, func(out *os.File) (int64, error) {
+		text, err := m.encode()
+		if err == nil {
+			_, err = out.Write(text)
+		}
+		return 0, err
+	})
+	w.files = files
+	if w.err != nil {
+		return
+	}
+	d, err := os.Open(w.dir)
+	if err != nil {
+		w.err = err
+		return
+	}
+	w.err = errors.Join(d.Sync(), d.Close())
+}
+
+// table writes a whole table; record gives record i.
+func table[T any](w *writer, name string, n int, record func(i int) T) {
+	w.create(name, func(out *os.File) (int64, error) { return 0, writeRecords(out, n, record) })
+}
+
+// paged is the same for a table whose pages are read one by one.
+func paged[T any](w *writer, name string, n int, record func(i int) T, options ...parquet.WriterOption) {
+	w.create(name, func(out *os.File) (int64, error) {
+		if err := writeRecords(out, n, record, options...); err != nil {
+			return 0, err
+		}
+		return endOfPages(out)
+	})
+}
+
+func writeRecords[T any](out io.Writer, n int, record func(i int) T, options ...parquet.WriterOption) error {
+	t := parquet.NewGenericWriter[T](out, options...)
+	buffer := make([]T, 0, min(n, runRows))
+	for i := range n {
+		buffer = append(buffer, record(i))
+		if len(buffer) == cap(buffer) || i == n-1 {
+			if _, err := t.Write(buffer); err != nil {
+				return err
+			}
+			buffer = buffer[:0]
+		}
+	}
+	return t.Close()
+}
+
+// rowWriter writes rows.parquet.
+type rowWriter struct {
+	w       *writer
+	file    *os.File
+	parquet *parquet.GenericWriter[rowRecord]
+	buffer  []rowRecord
+}
+
+func newRowWriter(w *writer) (*rowWriter, error) {
+	file, err := os.OpenFile(filepath.Join(w.dir, rowsFile), os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	return &rowWriter{w: w, file: file, parquet: parquet.NewGenericWriter[rowRecord](file,
+		parquet.MaxRowsPerRowGroup(groupRows), parquet.PageBufferSize(pageBytes), parquet.DictionaryMaxBytes(maxValues),
+		parquet.SkipPageBounds("stack"), parquet.SkipPageBounds("value"), parquet.SkipPageBounds("count"),
+	)}, nil
+}
+
+// write writes rows of one series.
+func (r *rowWriter) write(labels uint32, sums []sum) error {
+	for _, s := range sums {
+		r.buffer = append(r.buffer, rowRecord{labels, uint32(s.key >> 32), uint32(s.key), s.value, s.count})
+		if len(r.buffer) == runRows {
+			if err := r.flush(); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (r *rowWriter) flush() error {
+	_, err := r.parquet.Write(r.buffer)
+	r.buffer = r.buffer[:0]
+	return err
+}
+
+// close ends the file, down to the disk.
+func (r *rowWriter) close() error {
+	err := r.flush()
+	if err == nil {
+		err = r.parquet.Close()
+	}
+	if err == nil {
+		err = r.file.Sync()
+	}
+	if err == nil {
+		var from int64
+		if from, err = endOfPages(r.file); err == nil {
+			r.w.files[rowsFile], err = describe(r.file, from)
+		}
+	}
+	return errors.Join(err, r.file.Close())
+}
+
+// endOfPages gives the offset behind the last page of a Parquet file.
+func endOfPages(file *os.File) (end int64, err error) {
+	info, err := file.Stat()
+	if err != nil {
+		return 0, err
+	}
+	p, err := parquet.OpenFile(file, info.Size(), parquet.SkipPageIndex(true))
+	if err != nil {
+		return 0, err
+	}
+	for _, g := range p.Metadata().RowGroups {
+		for _, c := range g.Columns {
+			from := c.MetaData.DataPageOffset
+			if d := c.MetaData.DictionaryPageOffset; d != 0 && d < from {
+				from = d
+			}
+			end = max(end, from+c.MetaData.TotalCompressedSize)
+		}
+	}
+	return end, nil
+}
+
+// writeTables writes all tables but the rows.
+func (m *merger) writeTables(w *writer, ids []ID) {
+	d := m.dict
+	text := func(i uint32) string { return d.Strings[i] }
+	table(w, windowsFile, len(m.windows), func(i int) windowRecord {
+		win := m.windows[i]
+		t := m.types[win.Type]
+		return windowRecord{uint32(i), win.Start, win.End, win.Type, t.Name, t.Sample, t.Unit, t.Period, t.PeriodUnit, win.Period, win.Profiles, win.Source, win.Comments}
+	})
+	table(w, seriesFile, len(m.series), func(i int) seriesRecord {
+		s := m.series[i]
+		return seriesRecord{s.Type, m.order[s.LabelSet], s.First, s.Rows}
+	})
+	labels := m.labelPlaces()
+	table(w, labelsFile, len(labels), func(i int) labelRecord { return m.labelRecord(labels[i]) })
+	paged(w, stacksFile, len(d.Stacks), func(i int) stackRecord { return stackRecord{uint32(i), d.Stacks[i].Parent, d.Stacks[i].Location} },
+		parquet.MaxRowsPerRowGroup(groupRows), parquet.PageBufferSize(stackPageBytes))
+	table(w, locationsFile, len(d.Locations), func(i int) locationRecord {
+		l := d.Locations[i]
+		r := locationRecord{ID: uint32(i), Address: l.Address, Mapping: l.Mapping, Folded: l.Folded, Lines: make([]lineRecord, len(l.Lines))}
+		for j, line := range l.Lines {
+			r.Lines[j] = lineRecord(line)
+		}
+		return r
+	})
+	table(w, functionsFile, len(d.Functions), func(i int) functionRecord {
+		f := d.Functions[i]
+		return functionRecord{uint32(i), text(f.Name), text(f.SystemName), text(f.File), f.StartLine}
+	})
+	table(w, mappingsFile, len(d.Mappings), func(i int) mappingRecord {
+		p := d.Mappings[i]
+		return mappingRecord{uint32(i), p.Start, p.Limit, p.Offset, text(p.File), text(p.BuildID), uint32(p.Resolved)}
+	})
+	table(w, idsFile, len(ids), func(i int) idRecord { return idRecord(ids[i]) })
+}
+
+// labelPlace is a label of a set, by the number of the set in the block and that in the
+// dictionary. Of a set without labels it is the only one.
+type labelPlace struct{ number, set, label uint32 }
+
+// labelPlaces gives the labels of all sets in the order of these.
+func (m *merger) labelPlaces() (all []labelPlace) {
+	sets := make([]uint32, len(m.order))
+	for id, number := range m.order {
+		sets[number] = uint32(id)
+	}
+	for number, id := range sets {
+		for i := range max(1, m.dict.LabelSets.Count(id)) {
+			all = append(all, labelPlace{uint32(number), id, uint32(i)})
+		}
+	}
+	return all
+}
+
+// labelRecord gives the record of a label. That of a set without labels says nothing.
+func (m *merger) labelRecord(p labelPlace) labelRecord {
+	if m.dict.LabelSets.Count(p.set) == 0 {
+		return labelRecord{Labels: p.number}
+	}
+	l := m.dict.LabelSets.At(p.set, int(p.label))
+	return labelRecord{p.number, m.dict.Strings[l.Key], m.dict.Strings[l.Text], l.Number, m.dict.Strings[l.Unit]}
+}

@@ -29,15 +29,22 @@ const (
 	compress   = "github.com/klauspost/compress"
 	pprof      = "github.com/google/pprof"
 	demangle   = "github.com/ianlancetaylor/demangle"
+	xz         = "github.com/therootcompany/xz"
 	metrics    = "github.com/prometheus/client_golang"
 	prometheus = "github.com/prometheus/prometheus" // label matchers, relabelling
 	common     = "github.com/prometheus/common"     // names of labels
 	machine    = "golang.org/x/arch"
+	crypto     = "golang.org/x/crypto" // bcrypt
+	parquet    = "github.com/parquet-go/parquet-go"
 	sync       = "golang.org/x/sync"
 	sys        = "golang.org/x/sys"
 	runtimeAPI = "github.com/containerd/containerd/api"
 	grpc       = "google.golang.org/grpc"
 	protobuf   = "google.golang.org/protobuf"
+	connect    = "connectrpc.com/connect"
+	otlpAPI    = "go.opentelemetry.io/proto/otlp"
+	parca      = "github.com/parca-dev/parca/gen"
+	pyroscope  = "github.com/grafana/pyroscope/api"
 	clientGo   = "k8s.io/client-go"
 	logging    = "github.com/go-logr/logr"
 	apiTypes   = "k8s.io/apimachinery" // what client-go answers with
@@ -63,7 +70,7 @@ func plan() []room {
 	return []room{
 		{name: "sample", never: outside},
 		{name: "internal/matching", modules: list(prometheus), never: outside},
-		{name: "internal/endpoint", never: []string{"os", "syscall"}},
+		{name: "internal/endpoint", never: []string{"syscall"}},
 		{name: "internal/bootclock", modules: list(sys), never: network},
 		{name: "internal/statedir", modules: list(sys), never: network},
 		{name: "policy", rooms: list("sample", "internal/matching"), modules: list(yaml), never: outside},
@@ -86,16 +93,32 @@ func plan() []room {
 		{name: "attribute", rooms: list("sample", "internal/procfs"), modules: list(metrics, prometheus, common, sync, sys)},
 		{name: "attribute/container/containerd", rooms: list("sample", "attribute"), modules: list(metrics, runtimeAPI, grpc, protobuf)},
 		{name: "attribute/container/kubernetes", rooms: list("sample"), modules: list(metrics, clientGo, apiTypes, logging)},
-		{name: "symbolize", rooms: list("sample", "internal/objfile", "internal/gopclntab"), modules: list(demangle, metrics, sync), never: network},
+		{name: "symbolize", rooms: list("sample", "internal/objfile", "internal/gopclntab"), modules: list(demangle, xz, compress, metrics, sync), never: network},
+		{name: "debuginfod", rooms: list("internal/objfile", "internal/endpoint"), modules: list(metrics, sys)},
 		{name: "window", rooms: list("sample"), modules: list(compress, pprof, metrics), never: network},
-		{name: "uploader", rooms: list("sample", "internal/endpoint"), modules: list(compress, metrics, sync, sys)},
-		{name: "server", rooms: list("sample", "policy", "internal/matching"), modules: list(compress, pprof, metrics, sync, sys)},
+		{name: "server/columns", modules: list(compress), never: outside},
+		{name: "wire", rooms: list("server/columns"), modules: list(compress), never: outside},
+		{name: "reshape", rooms: list("sample", "server/columns"), modules: list(compress, otlpAPI, protobuf), never: network},
+		{name: "uploader/storetest", rooms: list("sample"), modules: list(pprof, connect, grpc, protobuf, parca, pyroscope, otlpAPI), never: list("os", "syscall")},
+		{
+			name: "uploader", rooms: list("sample", "internal/endpoint", "server/columns", "wire", "reshape"),
+			modules: list(compress, metrics, sync, sys, connect, protobuf, parca, pyroscope, otlpAPI),
+		},
+		{name: "server/access", modules: list(yaml, crypto, metrics, sync)},
+		// The one place on the server's side that knows how code is named.
+		{name: "server/debuginfo", rooms: list("sample", "internal/objfile", "symbolize"), modules: list(metrics)},
+		{
+			name: "server", rooms: list("sample", "policy", "internal/matching", "server/columns", "wire", "server/access", "server/debuginfo"),
+			modules: list(compress, pprof, metrics, sync, sys, connect, protobuf, parca, pyroscope, otlpAPI, parquet),
+		},
+		{name: "storeclient", rooms: list("internal/endpoint"), modules: list(pprof, connect, parca, pyroscope, protobuf), never: list("os", "syscall")},
 		{
 			name: "cmd",
 			rooms: list("sample", "policy", "policy/remote", "internal/objfile", "internal/procfs", "internal/statedir", "bpf", "profiler", "profiler/governor", "attribute",
-				"attribute/container/containerd", "attribute/container/kubernetes", "symbolize", "window", "uploader", "server"),
+				"attribute/container/containerd", "attribute/container/kubernetes", "symbolize", "debuginfod", "window", "uploader", "server/columns", "server", "server/access", "server/debuginfo", "storeclient"),
 			modules: list(flags, units, yaml, compress, pprof, metrics, prometheus, sync, sys),
 		},
+		{name: "deploy", never: outside}, // tests only
 	}
 }
 
@@ -228,6 +251,7 @@ func TestViolations(t *testing.T) {
 		{"the pure part back to the whole", "profiler/unwind", module + "/profiler", false},
 		{"a module of others", "sample", "golang.org/x/sys/unix", false},
 		{"a module of like name", "window", "github.com/google/pprofile", false},
+		{"names do not come from the network", "symbolize", module + "/debuginfod", false},
 		{"network", "window", "net/http", false},
 		{"I/O", "sample", "os", false},
 		{"C", "symbolize", "C", false},

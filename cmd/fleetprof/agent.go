@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -18,7 +19,11 @@ import (
 	"github.com/fleetprof/fleetprof/profiler/governor"
 	"github.com/fleetprof/fleetprof/uploader"
 	"github.com/fleetprof/fleetprof/uploader/dir"
+	"github.com/fleetprof/fleetprof/uploader/otlp"
+	"github.com/fleetprof/fleetprof/uploader/parca"
+	"github.com/fleetprof/fleetprof/uploader/pyroscope"
 	"github.com/fleetprof/fleetprof/uploader/server"
+	"github.com/fleetprof/fleetprof/window"
 )
 
 // sampling is the flags that say how this host is sampled.
@@ -35,7 +40,7 @@ type continuous struct {
 	sampling
 	Frequency int              `help:"Samples per second and CPU. A value that is no round number does not fall into step with timers." short:"F" default:"19" placeholder:"HZ"`
 	Window    time.Duration    `help:"Time that one profile covers." default:"10s"`
-	Queue     units.Base2Bytes `help:"Memory for profiles that a store has not taken yet, for each store." default:"16MiB" placeholder:"SIZE"`
+	Queue     units.Base2Bytes `help:"Memory for profiles that a store has not taken yet, for each store, where they are not kept on disk." default:"16MiB" placeholder:"SIZE"`
 	CPUBudget float64          `help:"CPU time that sampling may take, in percent of that of all CPUs: more makes it sample less often. 0 is no limit." name:"cpu-budget" default:"1" placeholder:"PERCENT"`
 	Exemplars int              `help:"Keep the trace ids of at most so many requests of each handler and window beside the profile, from their W3C traceparent headers. 0 is none: no header is looked for." name:"trace-exemplars" default:"0" placeholder:"N"`
 }
@@ -59,7 +64,7 @@ func (c *continuous) Validate() error {
 
 func (s *sampling) validate(frequency int) error {
 	if s.Memory < minBudget || s.Memory > maxBudget {
-		return badFlag("memory-budget", "must be between 64MiB and 16GiB")
+		return badFlag("memory-budget", "must be between 96MiB and 16GiB")
 	}
 	if _, err := profiler.Period(profiler.CPUClock, frequency); err != nil {
 		return badFlag("frequency", "is wrong: %w", err)
@@ -70,10 +75,42 @@ func (s *sampling) validate(frequency int) error {
 // agentCommand is `fleetprof agent`.
 type agentCommand struct {
 	continuous
-	Store    []string `help:"Where profiles go: http(s)://HOST:7171, a fleetprof server, or dir:PATH. Repeatable." required:"" placeholder:"URL"`
+	Store    []string `help:"Where profiles go: http(s)://HOST:7171 (a fleetprof server), parca(s)://HOST:7070, pyroscope+http(s)://HOST:4040, otlp(s)://HOST:4317 (OpenTelemetry, experimental) or dir:PATH. Repeatable." required:"" placeholder:"URL"`
 	Listen   string   `help:"Address of /metrics and /healthz; empty for none." default:"127.0.0.1:7172" placeholder:"ADDRESS"`
-	StateDir string   `help:"Directory of what the agent keeps for a restart, such as the last policy; empty is none." default:"/var/lib/fleetprof-agent" placeholder:"DIR"`
+	StateDir string   `help:"Directory of what the agent keeps for a restart: profiles that a store has not taken yet, the last policy, debug files, indexes of names; empty is none." default:"/var/lib/fleetprof-agent" placeholder:"DIR"`
+	spooling
+	fetching
+	offering
+	indexing
 	policyFlags
+	guarding
+}
+
+// Help is the text below the flags.
+func (agentCommand) Help() string {
+	return `The schemes with an s, such as parcas://, speak TLS. Credentials, tenant and headers are parameters of the address, such as
+pyroscope+https://HOST?tenant=NAME&bearer_token_file=FILE: docs/operating.md.
+
+An --auth-file of an agent is that of a server (fleetprof server --help); the role read is all there is to have.`
+}
+
+// spooling is the flags of what is kept on disk for stores that do not take it now.
+type spooling struct {
+	Bytes units.Base2Bytes `help:"Disk space for profiles that a store has not taken yet, for each store; the oldest are dropped beyond it." name:"spool-bytes" default:"256MiB" placeholder:"SIZE"`
+	Age   time.Duration    `help:"How long a profile waits for a store; then it is dropped." name:"spool-age" default:"24h"`
+}
+
+// leastSpool is room for some profiles of any host.
+const leastSpool = 8 << 20
+
+func (s *spooling) validate() error {
+	if s.Bytes < leastSpool {
+		return badFlag("spool-bytes", "must be at least 8MiB")
+	}
+	if s.Age < time.Minute {
+		return badFlag("spool-age", "must be at least 1m")
+	}
+	return nil
 }
 
 // Validate is called by the flag parser.
@@ -84,18 +121,19 @@ func (c *agentCommand) Validate() error {
 		}
 	}
 	if c.Listen != "" {
-		if err := checkAddress(c.Listen); err != nil {
+		if err := c.checkListener(c.Listen); err != nil {
 			return err
 		}
 	}
 	if err := c.check(c.Store); err != nil {
 		return err
 	}
-	return c.continuous.Validate()
+	return errors.Join(c.spooling.validate(), c.fetching.validate(c.StateDir), c.offering.validate(c.Symbolize, c.Store), c.indexing.validate(),
+		c.continuous.Validate())
 }
 
 // Run samples until ctx ends.
-func (c *agentCommand) Run(ctx context.Context, con *console) error {
+func (c *agentCommand) Run(ctx context.Context, con *console) (err error) {
 	destinations := make([]uploader.Destination, len(c.Store))
 	for i, url := range c.Store {
 		d, err := destination(url)
@@ -106,23 +144,39 @@ func (c *agentCommand) Run(ctx context.Context, con *console) error {
 	}
 	splitBudget(int64(c.Memory)).hold()
 	registry := newRegistry()
-	store, endState := openState(c.StateDir, con.log)
+	var ln *listener
+	if c.Listen != "" {
+		if ln, err = c.listen(c.Listen, registry, con.log); err != nil {
+			return err
+		}
+		defer ln.Close()
+	}
+	state, endState := openState(c.StateDir, con.log)
 	defer endState()
-	from, err := c.source(c.Store, store)
+	to := uploader.Options{Destinations: destinations, SpoolBytes: int64(c.spooling.Bytes), SpoolAge: c.spooling.Age}
+	var kept remote.Store
+	var files nameFiles
+	if state != nil {
+		kept, to.SpoolDir = state, filepath.Join(c.StateDir, "spool")
+		if files, err = c.openNameFiles(registry, con.log); err != nil {
+			return err
+		}
+		defer files.Close()
+	}
+	from, err := c.source(c.Store, kept)
 	if err != nil {
 		return err
 	}
-	a, err := newAgent(c.continuous, destinations, from, registry, con)
+	a, err := newAgent(c.continuous, to, from, files, registry, con)
 	if err != nil {
 		return err
 	}
 	defer a.Close()
-	if c.Listen != "" {
-		stop, err := serveMetrics(c.Listen, registry, a.healthy, a.selection.handler(), con.log)
-		if err != nil {
-			return err
-		}
-		defer stop()
+	if err := c.offer(a.pipeline, c.Store, registry, con.log); err != nil {
+		return err
+	}
+	if ln != nil {
+		defer serveMetrics(ln, registry, a.healthy, a.selection.handler())()
 	}
 	con.log.Info("sampling", "frequency", c.Frequency, "window", c.Window, "stores", destinations)
 	return a.Run(ctx)
@@ -134,7 +188,7 @@ type agent struct {
 	governor *governor.Governor
 	upload   *uploader.Uploader
 	reload   *reloader
-	every    time.Duration
+	clock    window.Clock
 	log      *slog.Logger
 	failed   prometheus.Counter
 }
@@ -146,15 +200,14 @@ type policies struct {
 	store  remote.Store
 }
 
-// newAgent builds the agent.
-func newAgent(c continuous, to []uploader.Destination, from policies, reg prometheus.Registerer, con *console) (*agent, error) {
-	upload, err := uploader.New(uploader.Options{
-		Destinations: to, QueueBytes: int(c.Queue), FlushTimeout: flushTime, Logger: con.log, Registerer: reg,
-	})
+// newAgent builds the agent. to says where profiles go and what is kept on disk of them.
+func newAgent(c continuous, to uploader.Options, from policies, files nameFiles, reg prometheus.Registerer, con *console) (*agent, error) {
+	to.QueueBytes, to.FlushTimeout, to.Logger, to.Registerer = int(c.Queue), flushTime, con.log, reg
+	upload, err := uploader.New(to)
 	if err != nil {
 		return nil, err
 	}
-	p, err := newPipeline(c.sampling, c.Frequency, c.Exemplars, nil, reg, con.log)
+	p, err := newPipeline(c.sampling, c.Frequency, c.Exemplars, nil, files, reg, con.log)
 	if err != nil {
 		return nil, err
 	}
@@ -171,7 +224,7 @@ func newAgent(c continuous, to []uploader.Destination, from policies, reg promet
 	reg.MustRegister(failed)
 	a := &agent{
 		pipeline: p, governor: newGovernor(c.CPUBudget, p.selection, reg, con.log),
-		upload: upload, every: c.Window, log: con.log, failed: failed,
+		upload: upload, clock: window.NewClock(p.encoding.Host, c.Window), log: con.log, failed: failed,
 	}
 	a.reload = newReloader(con.invocation, a.use, reg, con.log)
 	return a, nil
@@ -207,12 +260,13 @@ func (a *agent) Run(ctx context.Context) error {
 	go func() { sampled <- a.sample(ctx) }()
 	go func() { sent <- a.upload.Run(uploading) }()
 	endGoverning := a.govern(ctx)
-	tick := time.NewTicker(a.every)
-	defer tick.Stop()
+	cut := time.NewTimer(a.clock.Next(time.Now()))
+	defer cut.Stop()
 	for {
 		select {
-		case <-tick.C:
+		case <-cut.C:
 			a.finish(naming)
+			cut.Reset(a.clock.Next(time.Now()))
 		case err := <-sampled:
 			a.finish(naming)
 			stop()
@@ -270,8 +324,14 @@ func destination(url string) (uploader.Destination, error) {
 	switch kind {
 	case "http", "https":
 		return server.New(url)
+	case "parca", "parcas":
+		return parca.New(url)
+	case "pyroscope+http", "pyroscope+https":
+		return pyroscope.New(url)
+	case "otlp", "otlps":
+		return otlp.New(url)
 	case "dir":
 		return dir.New(path)
 	}
-	return nil, fmt.Errorf("%s: unknown kind of store: use http(s)://HOST:7171 or dir:PATH", url)
+	return nil, fmt.Errorf("%.40q is an unknown kind of store: use http(s)://HOST:7171, parca(s)://HOST:7070, pyroscope+http(s)://HOST:4040, otlp(s)://HOST:4317 or dir:PATH", kind)
 }

@@ -34,6 +34,8 @@ type pipeline struct {
 	requests   *requests // nil if nobody asks for them
 	collector  *window.Collector
 	symbolizer *symbolize.Symbolizer
+	offered    *offered // nil if code is named here
+	files      nameFiles
 	encoding   window.Encoding
 	keep       func(pid uint32, l sample.Labels) bool
 	dropped    prometheus.Counter
@@ -45,7 +47,7 @@ type pipeline struct {
 // newPipeline builds the pipeline; nothing is sampled before profiler.Run.
 // exemplars is how many requests of each handler and window are kept with their trace
 // ids. keep says which samples to collect; nil is all.
-func newPipeline(s sampling, frequency, exemplars int, keep func(uint32, sample.Labels) bool, reg prometheus.Registerer, log *slog.Logger) (*pipeline, error) {
+func newPipeline(s sampling, frequency, exemplars int, keep func(uint32, sample.Labels) bool, files nameFiles, reg prometheus.Registerer, log *slog.Logger) (*pipeline, error) {
 	proc := procfs.New("/proc")
 	host, err := s.host()
 	if err != nil {
@@ -54,7 +56,7 @@ func newPipeline(s sampling, frequency, exemplars int, keep func(uint32, sample.
 	if err := bpf.CheckBTF(); err != nil {
 		return nil, err
 	}
-	p := &pipeline{keep: keep, origins: make(origins), folded: prometheus.NewCounter(prometheus.CounterOpts{
+	p := &pipeline{keep: keep, files: files, origins: make(origins), folded: prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "fleetprof_window_folded_samples_total",
 		Help: "Samples whose stack or labels a full window had no room for.",
 	})}
@@ -96,14 +98,25 @@ func newPipeline(s sampling, frequency, exemplars int, keep func(uint32, sample.
 	}
 	p.selection = newSelection(p.profiler, p.workloads, p.relabel, host, frequency, log)
 	p.selection.requests = p.requests
-	p.symbolizer, err = symbolize.New(symbolize.Options{
+	names := symbolize.Options{
 		Files:      p.profiler.Files(),
 		Kernel:     kernelSymbols(reg, log),
 		VDSO:       vdso(proc, log),
+		Indexes:    files.indexes,
+		Demangle:   s.Demangle,
+		TableBytes: memory.tables(),
+		Results:    resultsRemembered,
 		Logger:     log,
 		Registerer: reg,
-	})
-	if err != nil {
+	}
+	if files.fetch != nil {
+		names.DebugFiles = files.fetch
+	}
+	if s.Symbolize == symbolizeStore {
+		p.offered = new(offered)
+		names.Elsewhere = p.offered.meet
+	}
+	if p.symbolizer, err = symbolize.New(names); err != nil {
 		return nil, errors.Join(err, p.profiler.Close())
 	}
 	p.encoding = window.Encoding{Symbolizer: p.symbolizer, Host: host}
@@ -117,6 +130,13 @@ func (p *pipeline) sample(ctx context.Context) error {
 	var beside sync.WaitGroup
 	beside.Go(func() { p.workloads.Run(following) })
 	beside.Go(func() { p.selection.Run(following) })
+	beside.Go(func() { p.symbolizer.Run(following) })
+	if p.files.fetch != nil {
+		beside.Go(func() { p.files.fetch.Run(following) })
+	}
+	if p.offered != nil && p.offered.to != nil {
+		beside.Go(func() { p.offered.to.Run(following) })
+	}
 	err := p.profiler.Run(ctx)
 	stop()
 	beside.Wait()

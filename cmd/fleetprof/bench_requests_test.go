@@ -58,7 +58,7 @@ func BenchmarkRequests(b *testing.B) {
 // compareRequests alternates between the agent on and off.
 func compareRequests(b *testing.B, address, path string, pids ...int) {
 	b.Helper()
-	const pairs, lasting = 10, 2 * time.Second
+	const pairs, lasting, settling = 10, 3 * time.Second, 8 * time.Second
 	awaitAddress(b, address)
 	perRequest := func() float64 {
 		before := cpuOfAll(b, pids)
@@ -70,7 +70,7 @@ func compareRequests(b *testing.B, address, path string, pids ...int) {
 	for range pairs {
 		off := perRequest()
 		agent := background(b, fleetprof, "agent", "--store=dir:"+b.TempDir(), "--listen="+freeAddress(b))
-		time.Sleep(2 * time.Second) // until it samples and has met the server
+		ask(b, address, path, settling) // it has read the server's file and knows its connections
 		on := perRequest()
 		if err := syscall.Kill(agent.pid, syscall.SIGTERM); err != nil {
 			b.Fatal(err)

@@ -8,14 +8,16 @@ import (
 )
 
 const (
-	minBudget = 64 << 20
+	minBudget = 96 << 20
 	maxBudget = 16 << 30
 	// fixedMaps is what the BPF maps of a fixed size take: lists of mappings, the
 	// tables of processes, programs, weights and goroutines, stacks known, counters.
 	fixedMaps = 12 << 20
 	// programBytes is the memory that no setting changes: code and data of this program
 	// as far as they are in memory, and thread stacks.
-	programBytes = 20 << 20
+	programBytes = 38 << 20
+	// resultsRemembered is how many places in code have their names kept.
+	resultsRemembered = 32768
 )
 
 // budget splits a memory budget, which holds for resident memory and BPF maps
@@ -36,6 +38,9 @@ func splitBudget(bytes int64) budget {
 	b.heap = bytes - int64(b.ring) - int64(b.activities) - int64(b.blocks)<<20 - fixedMaps - programBytes
 	return b
 }
+
+// tables is what names of code may take of the heap, without results.
+func (b budget) tables() int64 { return b.heap / 2 }
 
 // hold makes the garbage collector keep the heap inside the budget.
 func (b budget) hold() { debug.SetMemoryLimit(b.heap) }

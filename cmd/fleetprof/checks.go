@@ -70,6 +70,17 @@ var needed = []struct {
 	{unix.CAP_DAC_READ_SEARCH, "CAP_DAC_READ_SEARCH", "open their files and cgroups", statusDegraded},
 	{unix.CAP_CHECKPOINT_RESTORE, "CAP_CHECKPOINT_RESTORE", "open files that were deleted or replaced", statusDegraded},
 	{unix.CAP_SYSLOG, "CAP_SYSLOG", "name kernel functions", statusDegraded},
+	{unix.CAP_SYS_ADMIN, "CAP_SYS_ADMIN", "probe programs and TLS libraries, and measure what its own BPF programs cost", statusDegraded},
+}
+
+// instead tells whether CAP_SYS_ADMIN does in the place of a capability: it did before
+// there was that one.
+func instead(bit int) bool {
+	switch bit {
+	case unix.CAP_BPF, unix.CAP_PERFMON, unix.CAP_CHECKPOINT_RESTORE, unix.CAP_SYSLOG:
+		return true
+	}
+	return false
 }
 
 func checkPrivileges() finding {
@@ -83,7 +94,7 @@ func checkPrivileges() finding {
 	found := finding{Check: check, Status: statusOK, Detail: "all capabilities the agent uses"}
 	var missing []string
 	for _, n := range needed {
-		if has(n.bit) || (has(unix.CAP_SYS_ADMIN) && n.bit != unix.CAP_SYS_PTRACE && n.bit != unix.CAP_DAC_READ_SEARCH) {
+		if has(n.bit) || (instead(n.bit) && has(unix.CAP_SYS_ADMIN)) {
 			continue
 		}
 		missing = append(missing, fmt.Sprintf("%s (to %s)", n.name, n.use))

@@ -43,13 +43,19 @@ type daemon struct {
 	end chan error
 }
 
-var pageAddress = regexp.MustCompile(`http://127\.0\.0\.1:[0-9]+`)
+var pageAddress = regexp.MustCompile(`https?://127\.0\.0\.1:[0-9]+`)
 
 // start runs a long-lived command on a free port and waits for its page.
 func start(t *testing.T, args ...string) *daemon {
 	t.Helper()
+	return startOn(t, "127.0.0.1:0", args...)
+}
+
+// startOn is start on a port of the caller's choice.
+func startOn(t *testing.T, address string, args ...string) *daemon {
+	t.Helper()
 	d := &daemon{
-		cmd: exec.Command(fleetprof, append(args, "--listen=127.0.0.1:0")...),
+		cmd: exec.Command(fleetprof, append(args, "--listen="+address)...),
 		log: new(bytes.Buffer), end: make(chan error, 1),
 	}
 	stderr, err := d.cmd.StderrPipe()
@@ -59,13 +65,13 @@ func start(t *testing.T, args ...string) *daemon {
 	if err := d.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	address := make(chan string, 1)
+	page := make(chan string, 1)
 	go func() {
 		for lines := bufio.NewScanner(stderr); lines.Scan(); {
 			fmt.Fprintln(d.log, lines.Text())
 			if url := pageAddress.FindString(lines.Text()); url != "" {
 				select {
-				case address <- url:
+				case page <- url:
 				default:
 				}
 			}
@@ -74,7 +80,7 @@ func start(t *testing.T, args ...string) *daemon {
 	}()
 	t.Cleanup(func() { d.cmd.Process.Kill() })
 	select {
-	case d.url = <-address:
+	case d.url = <-page:
 	case err := <-d.end:
 		t.Fatalf("fleetprof %s: %v\n%s", strings.Join(args, " "), err, d.log)
 	case <-time.After(30 * time.Second):

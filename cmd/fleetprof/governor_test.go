@@ -71,7 +71,7 @@ func (a *budgeted) written() (all []*profile.Profile) {
 	return all
 }
 
-// A host on which 200 processes a second start, sampled 499 times a second: several
+// A host on which 100 processes a second start, sampled 499 times a second: several
 // times the budget. The governor lowers the rate until the agent keeps to its budget,
 // the profiles say so, and the CPU time in them stays right: no more than five standard
 // deviations off, where each sample may be there or not.
@@ -82,7 +82,7 @@ func TestGovernorHoldsTheBudget(t *testing.T) {
 	brief := compile(t, "brief", "testdata/bench/deep.c", withoutFramePointers)
 	steady := compile(t, "steady", "testdata/bench/deep.c", withoutFramePointers)
 	a := startBudgeted(t, "--frequency="+strconv.Itoa(hertz), "--cpu-budget=1")
-	storm := background(t, spawn, "0", "5000", brief, "30", "2")
+	storm := background(t, spawn, "0", "10000", brief, "30", "2")
 	load := background(t, steady, "30")
 
 	begin, first := time.Now(), 0.0
@@ -111,7 +111,8 @@ func TestGovernorHoldsTheBudget(t *testing.T) {
 	load.end()
 	storm.end()
 
-	all := a.profiles()
+	// The last window may be so short that there is no sample in it, and so no period.
+	all := slices.DeleteFunc(a.profiles(), func(p *profile.Profile) bool { return len(p.Sample) == 0 })
 	if len(all) < 2 || all[0].Period != int64(time.Second)/hertz || all[len(all)-1].Period <= all[0].Period {
 		t.Errorf("%d windows, the first with period %d, the last with %d", len(all), all[0].Period, all[len(all)-1].Period)
 	}

@@ -3,16 +3,17 @@
 package main
 
 import (
-	"fmt"
+	"context"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/fleetprof/fleetprof/server/access"
 )
 
 // newRegistry holds the metrics of this process; its CPU time and memory first.
@@ -30,14 +31,17 @@ func newRegistry() *prometheus.Registry {
 	return r
 }
 
+// A request to an agent is small, and answered at once.
+const (
+	metricsTimeout = 10 * time.Second
+	metricsHeader  = 16 << 10 // bytes
+	metricsBody    = 1 << 10  // bytes; nothing reads one
+)
+
 // serveMetrics answers /metrics, /healthz and /readyz of an agent until stop
-// is called. The last two fail with what healthy says. policy answers what the
-// agent collects.
-func serveMetrics(address string, registry *prometheus.Registry, healthy func() error, policy http.Handler, log *slog.Logger) (stop func() error, err error) {
-	ln, err := listen(address)
-	if err != nil {
-		return nil, err
-	}
+// is called. The last two, for which nobody is asked who he is, fail with what healthy
+// says. policy answers what the agent collects.
+func serveMetrics(ln *listener, registry *prometheus.Registry, healthy func() error, policy http.Handler) (stop func() error) {
 	health := func(w http.ResponseWriter, _ *http.Request) {
 		if err := healthy(); err != nil {
 			http.Error(w, err.Error(), http.StatusServiceUnavailable)
@@ -50,28 +54,30 @@ func serveMetrics(address string, registry *prometheus.Registry, healthy func() 
 	mux.Handle("GET /api/v1/policy", policy)
 	mux.HandleFunc("GET /healthz", health)
 	mux.HandleFunc("GET /readyz", health)
+	needs := func(r *http.Request) access.Roles {
+		if r.URL.Path == "/healthz" || r.URL.Path == "/readyz" {
+			return 0
+		}
+		return access.Read
+	}
 	server := &http.Server{
-		Handler:           mux,
-		ReadHeaderTimeout: 5 * time.Second,
-		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+		Handler:        ln.guard.Protect(needs, http.MaxBytesHandler(mux, metricsBody)),
+		TLSConfig:      ln.guard.TLSConfig(),
+		ReadTimeout:    metricsTimeout,
+		WriteTimeout:   metricsTimeout,
+		IdleTimeout:    2 * time.Minute,
+		MaxHeaderBytes: metricsHeader,
+		ErrorLog:       slog.NewLogLogger(ln.log.Handler(), slog.LevelWarn),
 	}
-	go server.Serve(ln)
-	return server.Close, nil
-}
-
-// checkAddress refuses a --listen that can be no address.
-func checkAddress(address string) error {
-	if _, _, err := net.SplitHostPort(address); err != nil {
-		return badFlag("listen", "must be an address such as 127.0.0.1:7171: %w", err)
+	following, cancel := context.WithCancel(context.Background())
+	go ln.follow(following)
+	if server.TLSConfig != nil {
+		go server.ServeTLS(ln, "", "")
+	} else {
+		go server.Serve(ln)
 	}
-	return nil
-}
-
-// listen opens a TCP port.
-func listen(address string) (net.Listener, error) {
-	ln, err := net.Listen("tcp", address)
-	if err != nil {
-		return nil, fmt.Errorf("%w; give another address with --listen", err)
+	return func() error {
+		cancel()
+		return server.Close()
 	}
-	return ln, nil
 }

@@ -41,7 +41,7 @@ func (c *recordCommand) Run(ctx context.Context, con *console) error {
 	if err != nil {
 		return err
 	}
-	p, err := newPipeline(c.sampling, c.Frequency, 0, keep, newRegistry(), con.log)
+	p, err := newPipeline(c.sampling, c.Frequency, 0, keep, nameFiles{}, newRegistry(), con.log)
 	if err != nil {
 		return err
 	}

@@ -62,7 +62,7 @@ func TestReload(t *testing.T) {
 		r.Run(ctx)
 	}()
 
-	replaceFile(t, path, "memory-budget: 64MiB\nqueue: 1MiB\nwindow: 7s\n")
+	replaceFile(t, path, "memory-budget: 96MiB\nqueue: 1MiB\nwindow: 7s\n")
 	awaitUse(t, "a changed file", used)
 	hangup := func() {
 		t.Helper()
@@ -73,7 +73,7 @@ func TestReload(t *testing.T) {
 	hangup()
 	awaitUse(t, "SIGHUP", used)
 
-	replaceFile(t, path, "memory-budget: 64MiB\nqueue: lots\n")
+	replaceFile(t, path, "memory-budget: 96MiB\nqueue: lots\n")
 	hangup()
 	awaitTrue(t, "a wrong file", func() bool { return testutil.ToFloat64(r.metrics.successful) == 0 })
 	replaceFile(t, path, "memory-budget: 128MiB\nqueue: 1MiB\nfrequency: 97\n")
@@ -257,6 +257,7 @@ func TestRatesReload(t *testing.T) {
 	busy := compile(t, "busy", "testdata/bench/deep.c", withoutFramePointers)
 	a := startBudgeted(t, "--window=1s", "--config="+path)
 	load := background(t, busy, "30")
+	awaitTrue(t, "the first window", func() bool { return len(a.written()) > 0 }) // it listens to signals by then
 	for _, step := range []struct{ hertz, percent int }{{49, 0}, {499, 90}, {97, 0}, {251, 80}} {
 		write(step.hertz, step.percent)
 		if err := a.cmd.Process.Signal(syscall.SIGHUP); err != nil {

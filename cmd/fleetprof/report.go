@@ -10,6 +10,7 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -17,32 +18,46 @@ import (
 	"github.com/google/pprof/profile"
 
 	"github.com/fleetprof/fleetprof/sample"
+	"github.com/fleetprof/fleetprof/symbolize"
 )
 
-// report prints a profile of sample types samples/count and cpu/nanoseconds.
+// report prints a profile of one sample type, which is CPU time if there is a choice.
 type report struct {
-	p            *profile.Profile
-	samples, cpu int64
+	p *profile.Profile
+	// value is the index of the sample type shown, count that of samples/count, or -1.
+	value, count   int
+	samples, total int64
 	// attributed says that the samples tell about requests.
 	attributed bool
 }
 
 func newReport(p *profile.Profile) (*report, error) {
-	if len(p.SampleType) < 2 || p.SampleType[1].Unit != "nanoseconds" {
-		return nil, errors.New("not a CPU profile of samples and nanoseconds")
+	if len(p.SampleType) == 0 {
+		return nil, errors.New("a profile without sample types")
 	}
-	r := &report{p: p}
+	named := func(name string) int {
+		return slices.IndexFunc(p.SampleType, func(t *profile.ValueType) bool { return t.Type == name })
+	}
+	r := &report{p: p, value: len(p.SampleType) - 1, count: named("samples")} // pprof shows the last, too
+	if i := named(p.DefaultSampleType); i >= 0 {
+		r.value = i
+	}
 	for _, s := range p.Sample {
-		r.samples += s.Value[0]
-		r.cpu += s.Value[1]
+		if r.count >= 0 {
+			r.samples += s.Value[r.count]
+		}
+		r.total += s.Value[r.value]
 		r.attributed = r.attributed || len(s.Label[sample.LabelAttribution]) > 0
 	}
 	return r, nil
 }
 
-// names are the functions of a stack, innermost first.
+// names are the functions of a stack, innermost first; of code without a name, file and offset.
 func names(s *profile.Sample) (out []string) {
 	for _, loc := range s.Location {
+		if len(loc.Line) == 0 {
+			out = append(out, placeOf(loc))
+		}
 		for _, line := range loc.Line {
 			out = append(out, line.Function.Name)
 		}
@@ -50,33 +65,55 @@ func names(s *profile.Sample) (out []string) {
 	return out
 }
 
+// placeOf says where code is of which there is nothing else to tell.
+func placeOf(loc *profile.Location) string {
+	m := loc.Mapping
+	if m == nil || m.File == "" {
+		return fmt.Sprintf("[unknown]+%#x", loc.Address)
+	}
+	return symbolize.OffsetName(m.File, loc.Address-m.Start+m.Offset)
+}
+
 func (r *report) head(w io.Writer) {
-	fmt.Fprintf(w, "%d samples, %s of CPU time, %s from %s\n", r.samples, seconds(r.cpu),
+	if r.count >= 0 {
+		fmt.Fprintf(w, "%d samples, ", r.samples)
+	}
+	what := r.p.SampleType[r.value].Type
+	if what == "cpu" {
+		what = "CPU time"
+	}
+	fmt.Fprintf(w, "%s of %s, %s from %s\n", r.format(r.total), printable(what),
 		time.Duration(r.p.DurationNanos).Round(time.Second), time.Unix(0, r.p.TimeNanos).UTC().Format(time.RFC3339))
 }
 
-// top prints the functions with the most CPU time of their own; cum is the
-// time of a function with all it called.
-func (r *report) top(w io.Writer, lines int) error {
-	type row struct{ flat, cum int64 }
-	rows := make(map[string]*row)
-	at := func(name string) *row {
-		if rows[name] == nil {
-			rows[name] = new(row)
-		}
-		return rows[name]
-	}
+// usage is what a function took: flat by itself, cum with all that it called.
+type usage struct{ flat, cum int64 }
+
+// functions sums up by function.
+func (r *report) functions() map[string]usage {
+	all := make(map[string]usage)
 	for _, s := range r.p.Sample {
 		stack := names(s)
 		if len(stack) == 0 {
 			continue
 		}
-		at(stack[0]).flat += s.Value[1]
+		v := s.Value[r.value]
+		leaf := all[stack[0]]
+		leaf.flat += v
+		all[stack[0]] = leaf
 		slices.Sort(stack)
 		for _, name := range slices.Compact(stack) { // once, however often it recurs
-			at(name).cum += s.Value[1]
+			u := all[name]
+			u.cum += v
+			all[name] = u
 		}
 	}
+	return all
+}
+
+// top prints the functions with the most CPU time of their own.
+func (r *report) top(w io.Writer, lines int) error {
+	rows := r.functions()
 	out := bufio.NewWriter(w)
 	r.head(out)
 	fmt.Fprintf(out, "%10s %6s %10s %6s  function\n", "flat", "flat%", "cum", "cum%")
@@ -86,7 +123,7 @@ func (r *report) top(w io.Writer, lines int) error {
 	sorted := slices.SortedFunc(maps.Keys(rows), byFlat)
 	for _, name := range sorted[:min(lines, len(sorted))] {
 		v := rows[name]
-		fmt.Fprintf(out, "%10s %6s %10s %6s  %s\n", seconds(v.flat), r.share(v.flat), seconds(v.cum), r.share(v.cum), printable(name))
+		fmt.Fprintf(out, "%10s %6s %10s %6s  %s\n", r.format(v.flat), r.share(v.flat), r.format(v.cum), r.share(v.cum), printable(name))
 	}
 	return out.Flush()
 }
@@ -109,8 +146,8 @@ func (r *report) by(w io.Writer, labels []string, lines int) error {
 		if sums[key] == nil {
 			sums[key] = new(sum)
 		}
-		sums[key].add(sumOf(s))
-		all.add(sumOf(s))
+		sums[key].add(r.sumOf(s))
+		all.add(r.sumOf(s))
 	}
 	sorted := slices.SortedFunc(maps.Keys(sums), func(a, b string) int {
 		return cmp.Or(cmp.Compare(sums[b].cpu, sums[a].cpu), cmp.Compare(a, b))
@@ -139,6 +176,9 @@ func (r *report) by(w io.Writer, labels []string, lines int) error {
 // first there is of rpc_method, http_route and url_template, the latter two
 // after the method.
 const handlerLabel = "handler"
+
+// handlerParts are the labels that handlerLabel looks at.
+var handlerParts = [...]string{sample.LabelRPCMethod, sample.LabelHTTPRoute, sample.LabelHTTPMethod, sample.LabelURLTemplate}
 
 func labelValue(s *profile.Sample, name string) string {
 	value := func(name string) string { return strings.Join(s.Label[name], ",") }
@@ -171,13 +211,13 @@ type sum struct {
 	parts [len(certainties) + 1]int64
 }
 
-func sumOf(s *profile.Sample) sum {
-	out := sum{cpu: s.Value[1]}
+func (r *report) sumOf(s *profile.Sample) sum {
+	out := sum{cpu: s.Value[r.value]}
 	part := slices.Index(certainties[:], sample.Attribution(strings.Join(s.Label[sample.LabelAttribution], ",")))
 	if part < 0 {
 		part = len(certainties)
 	}
-	out.parts[part] = s.Value[1]
+	out.parts[part] = s.Value[r.value]
 	return out
 }
 
@@ -200,6 +240,9 @@ type byTable struct {
 func newByTable(r *report, labels []string, all sum) *byTable {
 	t := &byTable{report: r, widths: make([]int, len(labels))}
 	head := []string{"cpu", "cpu%"}
+	if r.p.SampleType[r.value].Type != "cpu" {
+		head = []string{"value", "value%"}
+	}
 	if r.attributed {
 		for i, c := range certainties {
 			t.parts = append(t.parts, i)
@@ -215,11 +258,11 @@ func newByTable(r *report, labels []string, all sum) *byTable {
 }
 
 func (t *byTable) add(s sum, values ...string) {
-	row := []string{seconds(s.cpu), t.report.share(s.cpu)}
+	row := []string{t.report.format(s.cpu), t.report.share(s.cpu)}
 	for _, i := range t.parts {
 		cell := "-"
 		if s.parts[i] != 0 {
-			cell = seconds(s.parts[i])
+			cell = t.report.format(s.parts[i])
 		}
 		row = append(row, cell)
 	}
@@ -247,16 +290,21 @@ func (t *byTable) write(w io.Writer) {
 	}
 }
 
-// folded prints what flame graph tools read: `outer;inner 12`.
+// folded prints what flame graph tools read: `outer;inner 12`. The numbers are samples where
+// a profile has them.
 func (r *report) folded(w io.Writer) error {
 	sums := make(map[string]int64)
+	value := r.value
+	if r.count >= 0 {
+		value = r.count
+	}
 	for _, s := range r.p.Sample {
 		stack := names(s)
 		slices.Reverse(stack)
 		for i, name := range stack {
 			stack[i] = strings.ReplaceAll(printable(name), ";", ":")
 		}
-		sums[strings.Join(stack, ";")] += s.Value[0]
+		sums[strings.Join(stack, ";")] += s.Value[value]
 	}
 	out := bufio.NewWriter(w)
 	for _, stack := range slices.Sorted(maps.Keys(sums)) {
@@ -265,14 +313,33 @@ func (r *report) folded(w io.Writer) error {
 	return out.Flush()
 }
 
-func (r *report) share(nanoseconds int64) string {
-	if r.cpu == 0 {
+func (r *report) share(value int64) string {
+	if r.total == 0 {
 		return "-"
 	}
-	return fmt.Sprintf("%.1f%%", 100*float64(nanoseconds)/float64(r.cpu))
+	return fmt.Sprintf("%.1f%%", r.percent(value))
 }
 
-func seconds(nanoseconds int64) string { return fmt.Sprintf("%.2fs", float64(nanoseconds)/1e9) }
+// percent is of the total; 0 if that is 0.
+func (r *report) percent(value int64) float64 {
+	if r.total == 0 {
+		return 0
+	}
+	return 100 * float64(value) / float64(r.total)
+}
+
+func (r *report) format(value int64) string { return format(value, r.p.SampleType[r.value].Unit) }
+
+// format writes a value in its unit: time in seconds, bytes in MiB, all else as a number.
+func format(value int64, unit string) string {
+	switch unit {
+	case "nanoseconds":
+		return fmt.Sprintf("%.2fs", float64(value)/1e9)
+	case "bytes":
+		return fmt.Sprintf("%.2fMiB", float64(value)/(1<<20))
+	}
+	return strconv.FormatInt(value, 10)
+}
 
 // printable takes the control characters out of a name that a program chose:
 // a terminal would obey them.

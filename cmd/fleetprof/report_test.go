@@ -4,6 +4,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"flag"
 	"os"
 	"path/filepath"
@@ -127,5 +128,35 @@ func TestQueryHandler(t *testing.T) {
 		if got := labelValue(&profile.Sample{Label: labels}, handlerLabel); got != c.want {
 			t.Errorf("without %q: %q, want %q", c.without, got, c.want)
 		}
+	}
+}
+
+// Code that the store does not know by name is listed by file and offset.
+func TestQueryOfUnnamedCode(t *testing.T) {
+	p := servedWindow()
+	for _, l := range p.Location {
+		if l.Line[0].Function.Name == "cart" {
+			l.Line = nil
+			l.Address = l.Mapping.Start + 0x234
+		}
+		if l.Line != nil && l.Line[0].Function.Name == "item" {
+			l.Line, l.Mapping, l.Address = nil, nil, 0x99
+		}
+	}
+	r, err := newReport(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var top, folded bytes.Buffer
+	if err := errors.Join(r.top(&top, 10), r.folded(&folded)); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"main;program+0x1234 64\n", "main;[unknown]+0x99 30\n"} {
+		if !strings.Contains(folded.String(), want) {
+			t.Errorf("no %q in\n%s", want, &folded)
+		}
+	}
+	if !strings.Contains(top.String(), "program+0x1234") {
+		t.Errorf("not listed in\n%s", &top)
 	}
 }

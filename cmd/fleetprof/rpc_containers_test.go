@@ -43,7 +43,8 @@ func TestContainersAddUp(t *testing.T) {
 			stops = append(stops, loadUntil(t, p))
 		}
 	}
-	trial := handlerTrial{begin: h.agent.nextWindow(t).Add(windowLength)} // the first one meets the programs
+	time.Sleep(3 * windowLength) // the agent meets the programs, which takes it longer than a window
+	trial := handlerTrial{begin: h.agent.nextWindow(t)}
 	trial.end = trial.begin.Add(5 * windowLength)
 	time.Sleep(time.Until(trial.begin))
 	for _, c := range all {

@@ -164,7 +164,7 @@ func (v *handlerVerdict) meaningful(t *testing.T) {
 // briefSlack is what a brief load may lack in coverage: while a server is new to the
 // agent, and whenever a machine is too slow for 499 ticks a second, it is not known who
 // executed. Nothing is allowed to be wrong for it.
-const briefSlack = 0.07
+const briefSlack = 0.12
 
 // meets checks a server's bar, over several loads.
 func (v *handlerVerdict) meets(t *testing.T, bar handlerBar) {

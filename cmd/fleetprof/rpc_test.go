@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -253,10 +254,16 @@ type watcher struct {
 
 func newWatcher(t *testing.T, more ...string) watcher {
 	t.Helper()
+	return watcherOf(t, []string{fleetprof}, more...)
+}
+
+// watcherOf starts the agent by a command that ends with its program.
+func watcherOf(t *testing.T, command []string, more ...string) watcher {
+	t.Helper()
 	w := watcher{observer: observer{t.TempDir()}, address: freeAddress(t)}
-	cmd := exec.Command(fleetprof, append([]string{
+	cmd := exec.Command(command[0], slices.Concat(command[1:], []string{
 		"agent", "--store=dir:" + w.directory, "--frequency=499", "--window=" + windowLength.String(), "--listen=" + w.address,
-	}, more...)...)
+	}, more)...)
 	var said strings.Builder
 	cmd.Stdout, cmd.Stderr = &said, &said
 	if err := cmd.Start(); err != nil {
@@ -265,6 +272,8 @@ func newWatcher(t *testing.T, more ...string) watcher {
 	w.pid = cmd.Process.Pid
 	w.stop = sync.OnceFunc(func() {
 		cmd.Process.Signal(os.Interrupt)
+		stuck := time.AfterFunc(time.Minute, func() { cmd.Process.Signal(syscall.SIGQUIT) }) // shows where
+		defer stuck.Stop()
 		if err := cmd.Wait(); err != nil || t.Failed() {
 			t.Logf("%v: %v\n%s", cmd.Args, err, &said)
 		}

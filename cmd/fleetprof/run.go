@@ -8,6 +8,7 @@ import (
 	"fmt"
 
 	"github.com/fleetprof/fleetprof/sample"
+	"github.com/fleetprof/fleetprof/server/columns"
 	"github.com/fleetprof/fleetprof/server/store"
 	"github.com/fleetprof/fleetprof/uploader"
 )
@@ -20,6 +21,9 @@ type runCommand struct {
 
 // Validate is called by the flag parser; both halves have one.
 func (c *runCommand) Validate() error {
+	if c.Symbolize == symbolizeStore {
+		return badFlag("symbolize", "must be agent: what samples here and what stores are one process")
+	}
 	return errors.Join(c.continuous.Validate(), c.serving.Validate())
 }
 
@@ -31,7 +35,7 @@ func (c *runCommand) Run(ctx context.Context, con *console) error {
 		return err
 	}
 	defer s.Close()
-	a, err := newAgent(c.continuous, []uploader.Destination{local{s.store}}, policies{source: localPolicy{s.server.Policy()}}, registry, con)
+	a, err := newAgent(c.continuous, uploader.Options{Destinations: []uploader.Destination{local{s.store}}}, policies{source: localPolicy{s.server.Policy()}}, nameFiles{}, registry, con)
 	if err != nil {
 		return err
 	}
@@ -48,7 +52,7 @@ func (c *runCommand) Run(ctx context.Context, con *console) error {
 		cancel()
 	}()
 	fmt.Fprintf(con.err, "\n  fleetprof samples this host %d times a second on every CPU.\n"+
-		"  The page is at %s (first profile in %s). Ctrl-C ends it.\n\n", c.Frequency, s.URL(), c.Window)
+		"  The page is at %s (first profile within %s). Ctrl-C ends it.\n\n", c.Frequency, s.URL(), c.Window*3/2)
 	err = a.Run(sampling)
 	stop()
 	return errors.Join(err, <-served)
@@ -57,18 +61,21 @@ func (c *runCommand) Run(ctx context.Context, con *console) error {
 // local is the store of this process as a destination.
 type local struct{ store *store.Store }
 
-func (l local) String() string { return "local: the store of this process" }
+func (l local) String() string { return "local" }
 
 func (l local) Send(ctx context.Context, p sample.Profile) error {
-	end := p.Start.Add(p.Duration)
-	err := l.store.Put(ctx, p.Start, end, p.PProf)
+	profile, err := columns.Read(p.PProf)
+	if err != nil {
+		return uploader.Permanent{Err: err}
+	}
+	err = l.store.Append(ctx, profile, store.IDOf(p.PProf))
 	if errors.Is(err, store.ErrRefused) {
 		return uploader.Permanent{Err: err}
 	}
 	if err != nil || p.Exemplars == nil {
 		return err
 	}
-	err = l.store.PutExemplars(ctx, p.Start, end, p.Exemplars)
+	err = l.store.PutExemplars(ctx, p.Start, p.Start.Add(p.Duration), p.Exemplars)
 	if errors.Is(err, store.ErrRefused) {
 		return uploader.Incomplete{Err: err}
 	}

@@ -34,7 +34,7 @@ func TestScripts(t *testing.T) {
 			}
 			return false, nil
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"await": await},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"await": await, "put": put, "fold": fold, "get": get, "parca": parcaFake},
 	})
 }
 

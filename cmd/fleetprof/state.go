@@ -6,12 +6,11 @@ import (
 	"log/slog"
 
 	"github.com/fleetprof/fleetprof/internal/statedir"
-	"github.com/fleetprof/fleetprof/policy/remote"
 )
 
 // openState opens the directory of what outlives a restart. Without one, which is told
 // once, an agent works all the same: nil.
-func openState(path string, log *slog.Logger) (store remote.Store, end func() error) {
+func openState(path string, log *slog.Logger) (d *statedir.Dir, end func() error) {
 	if path != "" {
 		d, err := statedir.Open(path)
 		if err == nil {

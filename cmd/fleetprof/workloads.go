@@ -22,15 +22,21 @@ import (
 	"github.com/fleetprof/fleetprof/attribute/service"
 	"github.com/fleetprof/fleetprof/internal/procfs"
 	"github.com/fleetprof/fleetprof/sample"
+	"github.com/fleetprof/fleetprof/symbolize"
 )
 
 // naming is the flags of what containers and services are called.
 type naming struct {
-	Containerd string   `help:"Socket of containerd, which knows the names, images and pods of containers; auto is the first of the usual places that exists, empty is none." default:"auto" placeholder:"PATH"`
-	PodLabels  []string `help:"Labels of Kubernetes pods to put on samples, as k8s_pod_label_NAME." placeholder:"NAME,…"`
-	Kubernetes string   `help:"API of Kubernetes, which knows the owners of this node's pods, such as k8s_deployment_name: a kubeconfig file; auto is the service account of the agent's own pod, if it has one; empty is none." default:"auto" placeholder:"FILE"`
-	NodeName   string   `help:"Name of this node in Kubernetes, spec.nodeName of its pods. Default: this host's name." placeholder:"NAME"`
+	Containerd string             `help:"Socket of containerd, which knows the names, images and pods of containers; auto is the first of the usual places that exists, empty is none." default:"auto" placeholder:"PATH"`
+	PodLabels  []string           `help:"Labels of Kubernetes pods to put on samples, as k8s_pod_label_NAME." placeholder:"NAME,…"`
+	Kubernetes string             `help:"API of Kubernetes, which knows the owners of this node's pods, such as k8s_deployment_name: a kubeconfig file; auto is the service account of the agent's own pod, if it has one; empty is none." default:"auto" placeholder:"FILE"`
+	Demangle   symbolize.Demangle `help:"Names of C++ and Rust: full, with parameters and arguments of templates; simplified, without; or none, as the linker has them." enum:"full,simplified,none" default:"simplified"`
+	Symbolize  string             `help:"Who names code of files that have a build ID: agent, here, or store: profiles then have build IDs and addresses, and the store needs the debug information. Code of the kernel, generated code and files without a build ID are named here all the same." enum:"agent,store" default:"agent"`
+	NodeName   string             `help:"Name of this node in Kubernetes, spec.nodeName of its pods. Default: this host's name." placeholder:"NAME"`
 }
+
+// symbolizeStore is the --symbolize that leaves names to the store.
+const symbolizeStore = "store"
 
 // The bounds of what is remembered: more than the containers of any host, those that
 // ended in the last minutes included, and the processes sampled in one window.

@@ -64,11 +64,16 @@ func (a *activity) needsClose() bool {
 // gap is a loss of activities some time after a time, and before anything else is known.
 type gap struct{ time, lost uint64 }
 
-// What is kept of memory for the next look, in bytes, and of pending.
+// What is kept of memory for the next look in any case, in bytes, and of pending.
 const (
 	memoryKept  = 1 << 20
 	pendingKept = memoryKept / 128
 )
+
+// isSpacious tells whether room for so many is not worth keeping after a look that needed some of it.
+// A burst, of which each look needs much, must not allocate anew each time: what the garbage collector
+// has not met yet adds up.
+func isSpacious(room, kept, needed int) bool { return room > kept && needed < room/4 }
 
 func newActivities(s *bpf.Sampler, o bpf.RequestOptions) (_ *activities, err error) {
 	a := &activities{lookBytes: o.RingBytes / activityLooks}
@@ -115,6 +120,7 @@ func (a *activities) isBehind() bool { return a != nil && a.behind }
 // compact frees the memory of what was handed on. Something always is not yet on a busy
 // host.
 func (a *activities) compact() {
+	looked, read := len(a.pending), len(a.memory)
 	a.pending = append(a.pending[:0], a.pending[a.done:]...)
 	a.done = 0
 	memory := a.spare[:0]
@@ -124,10 +130,10 @@ func (a *activities) compact() {
 		a.pending[i].Data = memory[at:len(memory):len(memory)]
 	}
 	a.memory, a.spare = memory, a.memory
-	if cap(a.spare) > memoryKept {
+	if isSpacious(cap(a.spare), memoryKept, read) {
 		a.spare = nil
 	}
-	if cap(a.pending) > pendingKept {
+	if isSpacious(cap(a.pending), pendingKept, looked) {
 		a.pending = slices.Clone(a.pending)
 	}
 }

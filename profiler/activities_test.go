@@ -323,3 +323,30 @@ func TestActivitiesOfABusyHostAreForgotten(t *testing.T) {
 		t.Errorf("memory for %d bytes and activities is kept", n)
 	}
 }
+
+// A burst of activities uses the same memory in all its looks, and lets go of it when it is over.
+func TestBurstsOfActivities(t *testing.T) {
+	const most = 2 * pendingKept
+	record := encode(t, bpf.Activity{Kind: bpf.RecordActivity, Captured: 100}, make([]byte, 100))
+	a := new(activities)
+	look := func(records int) {
+		a.compact()
+		for range records {
+			if err := a.decode(record); err != nil {
+				t.Fatal(err)
+			}
+		}
+		a.done = len(a.pending)
+	}
+	look(most)
+	look(most)
+	if n := testing.AllocsPerRun(10, func() { look(most); look(most / 2) }); n > 0 {
+		t.Errorf("%v allocations in two looks of a burst", n)
+	}
+	for range 4 {
+		look(1)
+	}
+	if n := cap(a.memory) + cap(a.spare); cap(a.pending) > pendingKept || n > 2*memoryKept {
+		t.Errorf("memory of %d bytes and of %d activities is kept", n, cap(a.pending))
+	}
+}

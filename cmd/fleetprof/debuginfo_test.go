@@ -40,6 +40,7 @@ func TestStoresOfDebugInformation(t *testing.T) {
 // sends what the server names it by, inlined calls and lines included.
 func TestUploadsDebugInformation(t *testing.T) {
 	needRoot(t)
+	t.Parallel()
 	program, _ := ordersApart(t)
 	store := start(t, "server", "--data="+t.TempDir()+"/data")
 	of := sampledTwice(t, store, program, "--debuginfo-upload-rate=64MiB") // all that runs here has its turn

@@ -101,6 +101,7 @@ func control(t *testing.T, server, input string, args ...string) {
 // policy again when the server is back.
 func TestPolicyReachesTheAgent(t *testing.T) {
 	needRoot(t)
+	t.Parallel()
 	burner := burners(t)[0]
 	if err := burner.cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -153,6 +154,7 @@ func TestPolicyReachesTheAgent(t *testing.T) {
 // be told to obey nobody.
 func TestPolicyOfOneProcess(t *testing.T) {
 	needRoot(t)
+	t.Parallel()
 	d := start(t, "run", "--data="+t.TempDir()+"/data")
 	control(t, d.url, "rules: [{selector: '{}', rate: 1/1}]", "set", "-")
 	one := &policyAgent{t: t, url: d.url}
@@ -182,6 +184,7 @@ func TestPolicyOfOneProcess(t *testing.T) {
 // Without a server, a file holds the policy, and is read again when it has changed.
 func TestPolicyOfFile(t *testing.T) {
 	needRoot(t)
+	t.Parallel()
 	path := t.TempDir() + "/policy.yaml"
 	replaceFile(t, path, "version: 3\nrules: [{selector: '{host_name=~\".+\"}', rate: 1/2}]")
 	agent := startPolicyAgent(t, "--store=dir:"+t.TempDir(), "--policy="+path)

@@ -39,6 +39,7 @@ func replaceFile(t *testing.T, path, text string) {
 // The file is read again at SIGHUP and when it has changed. One that is wrong changes
 // nothing; what needs a restart is told once, by name.
 func TestReload(t *testing.T) {
+	t.Parallel()
 	path := t.TempDir() + "/fleetprof.yaml"
 	replaceFile(t, path, "memory-budget: 128MiB\n")
 	running, err := readCommandLine([]string{"agent", "--store=dir:" + t.TempDir(), "--config=" + path, "--window=5s"}, io.Discard, io.Discard, func(int) {})

@@ -107,6 +107,7 @@ func has(s *profile.Sample, file string, functions ...string) int64 {
 // checks by doing it fails.
 func TestEachRight(t *testing.T) {
 	needRoot(t)
+	t.Parallel()
 	failing := map[string]string{
 		"CAP_BPF": "sampling", "CAP_PERFMON": "sampling", "CAP_SYS_PTRACE": "files of processes",
 		"CAP_SYSLOG": "kernel function names", "CAP_SYS_ADMIN": "probes (uprobes)",

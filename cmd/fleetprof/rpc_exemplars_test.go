@@ -25,6 +25,7 @@ import (
 // asked for exemplars; the other one sends them to a server, too.
 func TestExemplars(t *testing.T) {
 	needRoot(t)
+	t.Parallel()
 	const most = 3
 	store := start(t, "server", "--data="+t.TempDir())
 	on, off := newWatcher(t, fmt.Sprintf("--trace-exemplars=%d", most), "--store="+store.url), newWatcher(t)

@@ -99,6 +99,7 @@ func (f *feeder) value(t *testing.T, name string) (sum int) {
 //
 // As often as is asked for: -run TestKilledServerLosesNothing -server.kills=20
 func TestKilledServerLosesNothing(t *testing.T) {
+	t.Parallel()
 	data, address := t.TempDir(), freeAddress(t)
 	// Without limits of one client, which all of them are; sealing every 512 KiB of the log.
 	begin := func() *daemon {

@@ -80,6 +80,7 @@ func spooledSamples(t *testing.T, state string) (samples float64) {
 // there: what it had counted as taken in is in the store, and nothing twice.
 func TestKilledAgentLosesNothing(t *testing.T) {
 	needRoot(t)
+	t.Parallel()
 	state, address := filepath.Join(t.TempDir(), "state"), freeAddress(t)
 	busy := exec.Command("bash", "-c", "while :; do x=$((x+1)); done")
 	if err := busy.Start(); err != nil {

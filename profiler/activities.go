@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf/ringbuf"
+	"golang.org/x/sys/unix"
 
 	"github.com/fleetprof/fleetprof/bpf"
 	"github.com/fleetprof/fleetprof/sample"
@@ -124,6 +125,10 @@ func (a *activities) compact() {
 	a.pending = append(a.pending[:0], a.pending[a.done:]...)
 	a.done = 0
 	memory := a.spare[:0]
+	if a.behind { // at once, for a whole look: what grows step by step leaves its steps behind
+		a.pending = slices.Grow(a.pending, a.lookBytes/(bpf.ActivityBytes+unix.BPF_RINGBUF_HDR_SZ))
+		memory = slices.Grow(memory, a.lookBytes+a.left())
+	}
 	for i := range a.pending {
 		at := len(memory)
 		memory = append(memory, a.pending[i].Data...)
@@ -136,6 +141,14 @@ func (a *activities) compact() {
 	if isSpacious(cap(a.pending), pendingKept, looked) {
 		a.pending = slices.Clone(a.pending)
 	}
+}
+
+// left is how many bytes of data what is pending has.
+func (a *activities) left() (bytes int) {
+	for i := range a.pending {
+		bytes += len(a.pending[i].Data)
+	}
+	return bytes
 }
 
 // decode takes one record of the ring.

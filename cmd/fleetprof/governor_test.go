@@ -88,7 +88,7 @@ func TestGovernorHoldsTheBudget(t *testing.T) {
 	begin, first := time.Now(), 0.0
 	within := 0
 	for within < 2 { // rounds
-		if time.Since(begin) > 90*time.Second {
+		if time.Since(begin) > 2*time.Minute {
 			t.Fatalf("still over the budget at %v Hz", metrics(t, a.address)["fleetprof_governor_frequency_hertz"])
 		}
 		before := a.cost()

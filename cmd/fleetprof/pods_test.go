@@ -304,9 +304,11 @@ func (j podJudge) judge(t *testing.T, windows []*profile.Profile) {
 		}
 	}
 	t.Logf("%d samples of containers, %d sets of labels wrong", samples, wrong)
+	period := float64(windows[0].Period) / 1e9 // in seconds
 	for thread, c := range j.containers {
 		t.Logf("%-8s %.3f s in the profile, %.3f s by the cgroup", thread, c.got, c.used)
-		if math.Abs(c.got-c.used) > 0.05*c.used+c.unsure {
+		// Three standard deviations, if each sample may be there or not.
+		if math.Abs(c.got-c.used) > 0.03*c.used+3*math.Sqrt(c.used*period)+c.unsure {
 			t.Errorf("%s: %.3f s of CPU time in the profile, want %.3f s", thread, c.got, c.used)
 		}
 	}

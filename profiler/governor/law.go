@@ -22,6 +22,9 @@ const (
 	// much it multiplies it.
 	steepest = 8
 	gentlest = 1.5
+	// telling is the part of a cost that must have gone with the last step down for the two
+	// costs to tell how much goes with the frequency. Else something else has changed.
+	telling = 0.1
 	// patience is how many rounds come before a step up, and mostPatience how many when
 	// steps up were taken back again and again.
 	patience     = 6
@@ -126,7 +129,9 @@ func (l *law) part(cost float64) float64 {
 	if l.before.frequency > 0 && l.rounds <= patience {
 		perHertz := max(l.before.cost-cost, 0) / float64(l.before.frequency-l.frequency)
 		moves := perHertz * float64(l.frequency)
-		part = min(part, (goal-(cost-moves))/max(moves, goal/steepest))
+		if moves >= telling*cost {
+			part = min(part, (goal-(cost-moves))/max(moves, goal/steepest))
+		}
 	}
 	return max(part, 1.0/steepest)
 }

@@ -99,6 +99,21 @@ func TestLawRecovers(t *testing.T) {
 	}
 }
 
+// Something that has nothing to do with the frequency costs a little too much for 30 s, such as
+// reading names at a start: the frequency goes down step by step, not to the floor at once.
+func TestLawKeepsWhatCostsNothing(t *testing.T) {
+	l := newLaw(0.01, 19)
+	start := host{fixed: 0.0105}
+	all := start.run(l, 19, 6)
+	if l.frequency < 5 {
+		t.Errorf("%d Hz at the end of it: %v", l.frequency, all)
+	}
+	calm := host{fixed: 0.001, perHertz: 0.0001}
+	if all := calm.run(l, 19, 30); l.frequency != 19 {
+		t.Errorf("%d Hz two and a half minutes later: %v", l.frequency, all)
+	}
+}
+
 // One dear round that is not far over the budget changes nothing.
 func TestLawIsPatient(t *testing.T) {
 	l := newLaw(0.01, 19)

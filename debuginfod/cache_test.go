@@ -13,6 +13,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"golang.org/x/sys/unix"
+
+	"github.com/fleetprof/fleetprof/internal/disktest"
 )
 
 // After a restart nobody is asked for what is there, nor for what nobody had.
@@ -174,19 +176,7 @@ func TestDamagedFile(t *testing.T) {
 
 // A full disk is told and left alone for a while; when there is room, files come.
 func TestDiskFull(t *testing.T) {
-	dir, content := t.TempDir(), debugFile(t)
-	err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=64k")
-	if errors.Is(err, unix.EPERM) {
-		t.Skip("mounting a file system is not permitted")
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
-			t.Error(err)
-		}
-	})
+	dir, content := disktest.Tiny(t, 64<<10), debugFile(t)
 	ballast := filepath.Join(dir, "ballast")
 	if err := os.WriteFile(ballast, make([]byte, 1<<20), 0o600); !errors.Is(err, unix.ENOSPC) {
 		t.Fatal(err)

@@ -174,7 +174,7 @@ func BenchmarkIndexing(b *testing.B) {
 		"agent": func(t testing.TB) string { // whose own table of functions is hidden
 			path := compile(t, "go", "../cmd/fleetprof")
 			if out, err := exec.Command("objcopy", "--rename-section", ".gopclntab=.hidden", path).CombinedOutput(); err != nil {
-				t.Skipf("objcopy: %v\n%s", err, out)
+				t.Fatalf("objcopy: %v\n%s", err, out)
 			}
 			return path
 		},

@@ -9,10 +9,10 @@ import (
 	"reflect"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
+	"github.com/fleetprof/fleetprof/internal/disktest"
 	"github.com/fleetprof/fleetprof/internal/objfile/objfiletest"
 	"github.com/fleetprof/fleetprof/sample"
 	"github.com/fleetprof/fleetprof/symbolize/dwarfsym"
@@ -161,15 +161,7 @@ func TestIndexTooLarge(t *testing.T) {
 
 // TestIndexDiskFull names by debug information what cannot be written.
 func TestIndexDiskFull(t *testing.T) {
-	dir := t.TempDir()
-	if err := syscall.Mount("none", dir, "tmpfs", 0, "size=4k"); err != nil {
-		t.Skip(err)
-	}
-	t.Cleanup(func() {
-		if err := syscall.Unmount(dir, syscall.MNT_DETACH); err != nil {
-			t.Error(err)
-		}
-	})
+	dir := disktest.Tiny(t, 4<<10)
 	if err := os.WriteFile(filepath.Join(dir, "other"), make([]byte, 4096), 0o600); err != nil {
 		t.Fatal(err)
 	}

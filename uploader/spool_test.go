@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/fleetprof/fleetprof/internal/disktest"
 	"github.com/fleetprof/fleetprof/uploader/spool"
 )
 
@@ -140,30 +141,10 @@ func TestClock(t *testing.T) {
 	f.wantMetrics(map[string]float64{"samples_dropped_total http://a too_old": 10})
 }
 
-// tinyDisk mounts a file system of so many bytes, or skips the test where that
-// is not allowed.
-func tinyDisk(t *testing.T, bytes int) string {
-	t.Helper()
-	dir := t.TempDir()
-	err := unix.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("size=%d", bytes))
-	if errors.Is(err, unix.EPERM) {
-		t.Skip("mounting a file system is not permitted")
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
-			t.Error(err)
-		}
-	})
-	return dir
-}
-
 // TestDiskFull fills the disk while a store is away: what is on disk stays, the rest waits
 // in memory and goes to disk once there is space.
 func TestDiskFull(t *testing.T) {
-	dir := tinyDisk(t, 1<<20)
+	dir := disktest.Tiny(t, 1<<20)
 	synctest.Test(t, func(t *testing.T) {
 		open := make(chan struct{})
 		d := &store{name: "http://a", fault: func(ctx context.Context, n int) (error, bool) {

@@ -7,7 +7,6 @@ import (
 	"crypto/sha256"
 	"debug/elf"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -25,6 +24,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"golang.org/x/sys/unix"
 
+	"github.com/fleetprof/fleetprof/internal/disktest"
 	"github.com/fleetprof/fleetprof/internal/objfile/objfiletest"
 )
 
@@ -614,19 +614,7 @@ func TestOutOfFiles(t *testing.T) {
 
 // A full disk costs the file that is being sent, and nothing else: it may be sent again when there is space.
 func TestDiskFull(t *testing.T) {
-	dir := t.TempDir()
-	err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=64k")
-	if errors.Is(err, unix.EPERM) {
-		t.Skip("mounting a file system is not permitted")
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := unix.Unmount(dir, 0); err != nil {
-			t.Error(err)
-		}
-	})
+	dir := disktest.Tiny(t, 64<<10)
 	a, b := compile(t, idA), compile(t, idB)
 	f := open(t, dir, 1<<30)
 	f.whole(a)

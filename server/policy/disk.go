@@ -16,6 +16,7 @@ import (
 	"time"
 
 	rules "github.com/fleetprof/fleetprof/policy"
+	"github.com/fleetprof/fleetprof/server/durable"
 )
 
 const (
@@ -124,7 +125,7 @@ func (d directory) write(s Snapshot, entry auditEntry) error {
 		err = os.Rename(temp, name)
 	}
 	if err == nil {
-		err = syncDir(d.path(versionsDir))
+		err = durable.SyncDir(d.path(versionsDir))
 	}
 	if err != nil {
 		return fmt.Errorf("write policy: %w", err)
@@ -187,13 +188,4 @@ func (d directory) audit(entry auditEntry) error {
 	}
 	_, err = f.Write(line)
 	return errors.Join(err, f.Sync(), f.Close())
-}
-
-// syncDir makes the names in a directory durable, see fsync(2).
-func syncDir(path string) error {
-	d, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }

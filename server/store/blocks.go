@@ -236,12 +236,3 @@ func (s *Store) profiles() int64 {
 	}
 	return total
 }
-
-// syncDir makes the names in a directory durable, see fsync(2).
-func syncDir(path string) error {
-	d, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
-}

@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/fleetprof/fleetprof/server/durable"
 )
 
 // What a data directory holds, see FORMAT.md.
@@ -121,7 +123,7 @@ func writeVersion(dir, path string) error {
 		err = os.Rename(temp, path)
 	}
 	if err == nil {
-		err = syncDir(dir)
+		err = durable.SyncDir(dir)
 	}
 	if err != nil {
 		return fmt.Errorf("write version of data directory %s: %w", dir, err)

@@ -20,6 +20,7 @@ import (
 	"github.com/google/pprof/profile"
 	"golang.org/x/sys/unix"
 
+	"github.com/fleetprof/fleetprof/internal/disktest"
 	"github.com/fleetprof/fleetprof/server/profiletest"
 	"github.com/fleetprof/fleetprof/server/store"
 )
@@ -129,26 +130,6 @@ func TestKill(t *testing.T) {
 	t.Logf("%d profiles were acknowledged, %d are stored", len(acknowledged), len(stored))
 }
 
-// tinyDisk mounts a file system of so many bytes, or skips the test where that
-// is not allowed.
-func tinyDisk(t *testing.T, bytes int) string {
-	t.Helper()
-	dir := t.TempDir()
-	err := unix.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("size=%d", bytes))
-	if errors.Is(err, unix.EPERM) {
-		t.Skip("mounting a file system is not permitted")
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
-			t.Error(err)
-		}
-	})
-	return dir
-}
-
 // bulky makes a profile that takes some 25 kB however it is compressed.
 func bulky(now time.Time) *profile.Profile {
 	chance := make([]byte, 25_000)
@@ -158,7 +139,7 @@ func bulky(now time.Time) *profile.Profile {
 
 // A full disk loses nothing that was acknowledged, and the store goes on when there is space.
 func TestDiskFull(t *testing.T) {
-	dir := tinyDisk(t, 1<<20)
+	dir := disktest.Tiny(t, 1<<20)
 	s := open(t, dir, store.Options{})
 	now := time.Now()
 	var kept []*profile.Profile

@@ -17,6 +17,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/fleetprof/fleetprof/server/durable"
 )
 
 // Documents of exemplars (package exemplars) are files, as they came, found again by
@@ -146,7 +148,7 @@ func (s *Store) put(e Entry, gz []byte) error {
 	if err := s.publish(e, temp); err != nil {
 		return errors.Join(err, os.Remove(temp))
 	}
-	return syncDir(s.path(exemplarsDir, e.day()))
+	return durable.SyncDir(s.path(exemplarsDir, e.day()))
 }
 
 // publish gives the finished file its name and enters it in the index. A file
@@ -159,7 +161,7 @@ func (s *Store) publish(e Entry, temp string) error {
 	}
 	err := os.Mkdir(s.path(exemplarsDir, e.day()), 0o700)
 	if err == nil {
-		err = syncDir(s.path(exemplarsDir))
+		err = durable.SyncDir(s.path(exemplarsDir))
 	}
 	if err != nil && !errors.Is(err, os.ErrExist) {
 		return err

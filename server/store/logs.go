@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/fleetprof/fleetprof/server/durable"
 	"github.com/fleetprof/fleetprof/server/store/block"
 	"github.com/fleetprof/fleetprof/server/store/wal"
 )
@@ -132,7 +133,7 @@ func (s *Store) beginLog() error {
 	if err != nil {
 		return err
 	}
-	if err := syncDir(s.path(logsDir)); err != nil {
+	if err := durable.SyncDir(s.path(logsDir)); err != nil {
 		return errors.Join(err, w.Close(), os.Remove(path))
 	}
 	s.writer = w

@@ -10,6 +10,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/fleetprof/fleetprof/server/durable"
 	"github.com/fleetprof/fleetprof/server/store/block"
 )
 
@@ -103,7 +104,7 @@ func (s *Store) writeBlock(ctx context.Context, p block.Plan, may func() error) 
 	if err != nil {
 		return nil, errors.Join(err, os.RemoveAll(temp))
 	}
-	if err := syncDir(s.path(blocksDir)); err != nil {
+	if err := durable.SyncDir(s.path(blocksDir)); err != nil {
 		// Moved out of the way at once: whatever stays there counts at the next start.
 		return nil, errors.Join(err, b.Move(temp), os.RemoveAll(b.Dir()))
 	}

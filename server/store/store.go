@@ -27,6 +27,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
+	"github.com/fleetprof/fleetprof/server/durable"
 	"github.com/fleetprof/fleetprof/server/store/wal"
 )
 
@@ -138,7 +139,7 @@ func (s *Store) load() error {
 			return err
 		}
 	}
-	if err := syncDir(s.dir); err != nil {
+	if err := durable.SyncDir(s.dir); err != nil {
 		return err
 	}
 	entries, foreign, err := scan(s.path(exemplarsDir), exemplarsSuffix)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/fleetprof/fleetprof/sample"
 	"github.com/fleetprof/fleetprof/server/dictionary"
+	"github.com/fleetprof/fleetprof/server/durable"
 )
 
 const (
@@ -86,12 +87,7 @@ func (w *writer) finish(m Meta) {
 	if w.err != nil {
 		return
 	}
-	d, err := os.Open(w.dir)
-	if err != nil {
-		w.err = err
-		return
-	}
-	w.err = errors.Join(d.Sync(), d.Close())
+	w.err = durable.SyncDir(w.dir)
 }
 
 // table writes a whole table; record gives record i.

@@ -12,7 +12,6 @@ import (
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/features"
-	"github.com/cilium/ebpf/ringbuf"
 	"github.com/cilium/ebpf/rlimit"
 	"golang.org/x/sys/unix"
 )
@@ -134,10 +133,8 @@ func explainLoad(err error) error {
 // ProgramFD is the descriptor to attach to perf events; it stays owned by s.
 func (s *Sampler) ProgramFD() int { return s.objects.Sample.FD() }
 
-// NewReader opens the ring for reading; the caller closes it.
-func (s *Sampler) NewReader() (*ringbuf.Reader, error) {
-	return ringbuf.NewReader(s.objects.Ring)
-}
+// OpenRing opens the ring of ticks; the caller closes it.
+func (s *Sampler) OpenRing() (*Ring, error) { return newRing(s.objects.Ring) }
 
 // MapBytes is the kernel memory of all maps, as the kernel accounts for it. From
 // Linux 5.11 to 6.3 it counts nothing for a ring, whose size is then taken.

@@ -11,7 +11,6 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/link"
-	"github.com/cilium/ebpf/ringbuf"
 	"golang.org/x/sys/unix"
 )
 
@@ -268,10 +267,8 @@ func hasTracefs() bool {
 	return false
 }
 
-// NewReader opens the ring for reading; the caller closes it.
-func (r *Requests) NewReader() (*ringbuf.Reader, error) {
-	return ringbuf.NewReader(r.objects.Activities)
-}
+// OpenRing opens the ring of activities; the caller closes it.
+func (r *Requests) OpenRing() (*Ring, error) { return newRing(r.objects.Activities) }
 
 // Watch makes the kernel side send everything that is read from and written to
 // a socket, given by its inode number. Sockets that are not used make room for others.

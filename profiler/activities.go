@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"time"
 
 	"github.com/cilium/ebpf/ringbuf"
 	"golang.org/x/sys/unix"
@@ -21,7 +20,7 @@ import (
 type activities struct {
 	requests  *bpf.Requests
 	libraries *libraries
-	ring      *ringbuf.Reader
+	ring      *bpf.Ring
 	record    ringbuf.Record
 	// lookBytes is as much as one look into the ring takes, behind that the last one has left some.
 	lookBytes int
@@ -86,7 +85,7 @@ func newActivities(s *bpf.Sampler, o bpf.RequestOptions) (_ *activities, err err
 	if a.requests, err = bpf.LoadRequests(s, o); err != nil {
 		return nil, err
 	}
-	if a.ring, err = a.requests.NewReader(); err != nil {
+	if a.ring, err = a.requests.OpenRing(); err != nil {
 		return nil, err
 	}
 	return a, nil
@@ -100,8 +99,8 @@ const activityLooks = 4
 // returns how many records did not keep the treaty.
 func (a *activities) poll() (until uint64, bad int, err error) {
 	a.compact()
-	a.ring.SetDeadline(time.Unix(0, 1)) // do not wait
-	emptied, err := readRing(a.ring, &a.record, a.lookBytes, func(raw []byte) {
+	left := a.lookBytes
+	emptied, err := readRing(a.ring, &a.record, &left, func(raw []byte) {
 		if a.decode(raw) != nil {
 			bad++
 		}

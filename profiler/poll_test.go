@@ -23,8 +23,8 @@ func (e *endlessRing) ReadInto(r *ringbuf.Record) error {
 	return nil
 }
 
-func (*endlessRing) SetDeadline(time.Time) {}
-func (*endlessRing) Close() error          { return nil }
+func (*endlessRing) Wait(time.Time) error { return nil }
+func (*endlessRing) Close() error         { return nil }
 
 // A look into a ring that does not become empty takes no more than fits into it, and what is
 // handed on until the next look is older than all that may still be in it.

@@ -88,9 +88,9 @@ const (
 	houseEvery = time.Second
 )
 
-// ring is a [ringbuf.Reader].
+// ring is a [bpf.Ring].
 type ring interface {
-	SetDeadline(time.Time)
+	Wait(deadline time.Time) error
 	ReadInto(*ringbuf.Record) error
 	Close() error
 }
@@ -173,7 +173,7 @@ func New(opts Options) (_ *Profiler, err error) {
 		p.kernel.requests = p.activities.requests
 	}
 	opts.Registerer.MustRegister(p.kernel)
-	if p.ring, err = p.sampler.NewReader(); err != nil {
+	if p.ring, err = p.sampler.OpenRing(); err != nil {
 		return nil, err
 	}
 	p.cpus = &cpus{

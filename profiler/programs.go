@@ -414,6 +414,9 @@ func (p *programs) place(e *executable) error {
 
 // ended forgets a process.
 func (p *programs) ended(pid uint32) {
+	if p.byPID[pid] == nil {
+		return // the kernel side was told nothing
+	}
 	p.leave(pid)
 	if err := p.kernel.DeleteProgram(pid); err != nil {
 		p.log.Debug("process not forgotten", "pid", pid, "error", err)

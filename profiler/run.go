@@ -141,9 +141,8 @@ func (p *Profiler) pollTicks() (until uint64, err error) {
 	if !p.activities.isBehind() {
 		deadline = deadline.Add(pollEvery)
 	}
-	p.ring.SetDeadline(deadline)
 	var latest uint64
-	emptied, err := readRing(p.ring, &p.record, p.opts.RingBytes, func(raw []byte) {
+	take := func(raw []byte) {
 		t, ok, err := p.decoder.decode(raw)
 		if err != nil {
 			p.stats.badRecords.Inc()
@@ -157,20 +156,27 @@ func (p *Profiler) pollTicks() (until uint64, err error) {
 		p.ticks = append(p.ticks, t)
 		if soon := time.Now().Add(lateEvery); t.late != nil && soon.Before(deadline) {
 			deadline = soon
-			p.ring.SetDeadline(deadline)
 		}
-	})
-	if err != nil {
-		return 0, fmt.Errorf("read ring: %w", err)
 	}
-	return horizonOf(emptied, latest), nil
+	for left := p.opts.RingBytes; ; {
+		if err := p.ring.Wait(deadline); err != nil {
+			return 0, err
+		}
+		emptied, err := readRing(p.ring, &p.record, &left, take)
+		if err != nil {
+			return 0, fmt.Errorf("read ring: %w", err)
+		}
+		if !emptied || !time.Now().Before(deadline) {
+			return horizonOf(emptied, latest), nil
+		}
+	}
 }
 
-// readRing hands on the records of a ring until it is empty at its deadline, or size bytes of it
-// were read: it may be filled as fast as an agent reads that has little CPU time itself. Of a ring
-// of that size all that was in it at the beginning is read then. emptied says which it was.
-func readRing(r ring, record *ringbuf.Record, size int, f func(raw []byte)) (emptied bool, err error) {
-	for read := 0; read < size; read += len(record.RawSample) + unix.BPF_RINGBUF_HDR_SZ {
+// readRing hands on the records of a ring until it is empty, or as many bytes as are left to be read
+// of it were read: it may be filled as fast as an agent reads that has little CPU time itself. Of a
+// ring of that size all that was in it at the beginning is read then. emptied says which it was.
+func readRing(r ring, record *ringbuf.Record, left *int, f func(raw []byte)) (emptied bool, err error) {
+	for *left > 0 {
 		err := r.ReadInto(record)
 		if errors.Is(err, os.ErrDeadlineExceeded) {
 			return true, nil
@@ -179,6 +185,7 @@ func readRing(r ring, record *ringbuf.Record, size int, f func(raw []byte)) (emp
 			return false, err
 		}
 		f(record.RawSample)
+		*left -= len(record.RawSample) + unix.BPF_RINGBUF_HDR_SZ
 	}
 	return false, nil
 }

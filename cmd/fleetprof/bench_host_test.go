@@ -31,6 +31,28 @@ func BenchmarkForks(b *testing.B) {
 	b.ReportMetric(float64(of["brief"].samples), "samples-brief")
 }
 
+// BenchmarkLeast is what an agent costs that samples once a second: beside one busy program, and
+// where 100 processes a second start and end that it hardly ever samples.
+func BenchmarkLeast(b *testing.B) {
+	const settled, lasting = 30 * time.Second, 20 * time.Second
+	spawn := compile(b, "spawn", "testdata/bench/spawn.c")
+	steady := compile(b, "steady", "testdata/bench/deep.c", withoutFramePointers)
+	brief := compile(b, "brief", "testdata/bench/deep.c", withoutFramePointers)
+	background(b, steady, "30")
+	agent := background(b, fleetprof, "agent", "--store=dir:"+b.TempDir(), "--frequency=1", "--listen="+freeAddress(b))
+	share := func() float64 {
+		time.Sleep(settled)
+		before := cpuOf(b, agent.pid).total()
+		time.Sleep(lasting) // the measuring itself
+		return 100 * (cpuOf(b, agent.pid).total() - before) / lasting.Seconds()
+	}
+	alone := share()
+	background(b, spawn, "0", "10000", brief, "30", "2")
+	b.ReportMetric(0, "ns/op") // the time of the whole means nothing
+	b.ReportMetric(alone, "alone-%CPU")
+	b.ReportMetric(share(), "100-processes/s-%CPU")
+}
+
 // memoryBudget is what the agent may take in all, in MiB.
 const memoryBudget = 128
 

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"net"
+	"os"
 	"syscall"
 	"time"
 
@@ -169,6 +170,9 @@ func (s *Source) find(ctx context.Context) (string, error) {
 	}
 	var err error
 	for _, path := range candidates {
+		if _, err = os.Stat(path); err != nil { // a call where connecting takes many
+			continue
+		}
 		var probe net.Conn
 		if probe, err = new(net.Dialer).DialContext(ctx, "unix", path); err == nil {
 			return path, probe.Close()

@@ -5,6 +5,7 @@ package dictionary
 import (
 	"encoding/binary"
 	"slices"
+	"strings"
 
 	"github.com/fleetprof/fleetprof/server/columns"
 )
@@ -44,10 +45,11 @@ func New() *Interner {
 	return d
 }
 
-// String gives the number of a string.
+// String gives the number of a string, of which it keeps a copy: it may be a part of a larger one.
 func (d *Interner) String(s string) uint32 {
 	id, ok := d.strings[s]
 	if !ok {
+		s = strings.Clone(s)
 		id = uint32(len(d.Strings))
 		d.strings[s] = id
 		d.Strings = append(d.Strings, s)

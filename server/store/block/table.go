@@ -89,26 +89,21 @@ func (t *tableReader) int64s(column int) []int64 {
 	return checked(t, all)
 }
 
-// bools is the same for truth values.
+// bools is the same for truth values, which are bits, the lowest of a byte first.
 func (t *tableReader) bools(column int) []bool {
-	all, buffer := make([]bool, 0, t.rows), make([]parquet.Value, 1024)
+	all := make([]bool, 0, t.rows)
 	t.pages(column, func(p parquet.Page) {
-		for values := p.Values(); t.err == nil; {
-			n, err := values.ReadValues(buffer)
-			for _, v := range buffer[:n] {
-				all = append(all, v.Boolean())
-			}
-			if errors.Is(err, io.EOF) {
-				return
-			}
-			t.err = err
+		values := p.Data()
+		bits := values.Boolean()
+		for i := range int(p.NumValues()) {
+			all = append(all, bits[i/8]>>(i%8)&1 != 0)
 		}
 	})
 	return checked(t, all)
 }
 
-// texts reads a column of strings as their numbers in a table.
-func (t *tableReader) texts(column int, strings *stringTable) []uint32 {
+// texts reads a column of strings as their numbers, which number gives.
+func (t *tableReader) texts(column int, number func(text string) uint32) []uint32 {
 	all := make([]uint32, 0, t.rows)
 	var known []uint32 // the numbers of a dictionary, which several pages have in common
 	var of parquet.Dictionary
@@ -116,23 +111,25 @@ func (t *tableReader) texts(column int, strings *stringTable) []uint32 {
 		values := p.Data()
 		if d := p.Dictionary(); d != nil {
 			if d != of {
-				of, known = d, appendTexts(known[:0], d.Page(), strings)
+				of, known = d, appendTexts(known[:0], d.Page(), number)
 			}
 			for _, i := range values.Int32() {
 				all = append(all, known[i])
 			}
 			return
 		}
-		all = appendTexts(all, p, strings)
+		all = appendTexts(all, p, number)
 	})
 	return checked(t, all)
 }
 
-func appendTexts(to []uint32, p parquet.Page, strings *stringTable) []uint32 {
+// appendTexts copies the strings of a page at once: each of them keeps all.
+func appendTexts(to []uint32, p parquet.Page, number func(text string) uint32) []uint32 {
 	values := p.Data()
-	text, offsets := values.ByteArray()
+	bytes, offsets := values.ByteArray()
+	text := string(bytes)
 	for i := range p.NumValues() {
-		to = append(to, strings.number(string(text[offsets[i]:offsets[i+1]])))
+		to = append(to, number(text[offsets[i]:offsets[i+1]]))
 	}
 	return to
 }

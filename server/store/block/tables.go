@@ -5,6 +5,7 @@ package block
 import (
 	"errors"
 	"path/filepath"
+	"slices"
 
 	"github.com/fleetprof/fleetprof/server/columns"
 	"github.com/fleetprof/fleetprof/server/dictionary"
@@ -148,7 +149,7 @@ func (b *Block) labels() (*dictionary.Dictionary, error) {
 	d := &dictionary.Dictionary{}
 	ok := true
 	err := b.readColumns(labelsFile, 5, func(t *tableReader) {
-		sets, names, texts, numbers, units := t.uint32s(0), t.texts(1, strings), t.texts(2, strings), t.int64s(3), t.texts(4, strings)
+		sets, names, texts, numbers, units := t.uint32s(0), t.texts(1, strings.number), t.texts(2, strings.number), t.int64s(3), t.texts(4, strings.number)
 		known := map[columns.Label]uint32{}
 		var set []columns.Label
 		for i := range sets {
@@ -175,10 +176,17 @@ func (b *Block) labels() (*dictionary.Dictionary, error) {
 	return d, err
 }
 
-// Symbols reads what stacks refer to.
+// Symbols reads what stacks refer to. A string may be there more than once: most are there once, and to
+// find the others takes as long as all else.
 func (b *Block) Symbols() (*dictionary.Dictionary, error) {
-	strings := newStrings()
-	d := &dictionary.Dictionary{}
+	d := &dictionary.Dictionary{Strings: []string{""}}
+	number := func(text string) uint32 {
+		if text == "" {
+			return 0
+		}
+		d.Strings = append(d.Strings, text)
+		return uint32(len(d.Strings) - 1)
+	}
 	mappings, err := readTable[mappingRecord](b, mappingsFile)
 	if err != nil {
 		return nil, err
@@ -186,11 +194,12 @@ func (b *Block) Symbols() (*dictionary.Dictionary, error) {
 	for _, m := range mappings {
 		d.Mappings = append(d.Mappings, columns.Mapping{
 			Start: m.Start, Limit: m.Limit, Offset: m.Offset,
-			File: strings.number(m.File), BuildID: strings.number(m.BuildID), Resolved: columns.Resolved(m.Resolved),
+			File: number(m.File), BuildID: number(m.BuildID), Resolved: columns.Resolved(m.Resolved),
 		})
 	}
 	err = b.readColumns(functionsFile, 5, func(t *tableReader) {
-		names, systemNames, files, lines := t.texts(1, strings), t.texts(2, strings), t.texts(3, strings), t.int64s(4)
+		d.Strings = slices.Grow(d.Strings, 2*t.rows)
+		names, systemNames, files, lines := t.texts(1, number), t.texts(2, number), t.texts(3, number), t.int64s(4)
 		d.Functions = make([]columns.Function, t.rows)
 		for i := range d.Functions {
 			d.Functions[i] = columns.Function{Name: names[i], SystemName: systemNames[i], File: files[i], StartLine: lines[i]}
@@ -199,7 +208,6 @@ func (b *Block) Symbols() (*dictionary.Dictionary, error) {
 	if err != nil {
 		return nil, err
 	}
-	d.Strings = strings.all
 	if err := b.readLocations(d); err != nil {
 		return nil, err
 	}

@@ -86,12 +86,14 @@ func (d day) again(ctx context.Context) error {
 func (d day) ask(ctx context.Context, f *filled) error {
 	all := f.to.Sub(f.from)
 	for _, span := range slices.Compact([]time.Duration{min(time.Hour, all), all}) {
-		rounds, err := f.ask(ctx, f.to.Add(-span), f.to)
-		if err != nil {
-			return err
-		}
-		for i, t := range rounds {
-			t.print(d.out, span, i+1)
+		for _, answer := range answers {
+			rounds, err := f.ask(ctx, answer, f.to.Add(-span), f.to)
+			if err != nil {
+				return err
+			}
+			for i, t := range rounds {
+				t.print(d.out, answer, span, i+1)
+			}
 		}
 	}
 	most, err := peak(os.Getpid())

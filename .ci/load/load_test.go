@@ -133,13 +133,15 @@ func TestDay(t *testing.T) {
 	if got := samplesIn(t, f.Store, f.from, f.to); got != f.samples || got < 3*40*18 {
 		t.Errorf("%d samples are stored, %d were appended", got, f.samples)
 	}
-	rounds, err := f.ask(t.Context(), f.from, f.to)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, times := range rounds {
-		if len(times.all) < 10 || len(times.over) > 0 {
-			t.Errorf("%d selectors have an answer, %v do not", len(times.all), times.over)
+	for _, answer := range answers {
+		rounds, err := f.ask(t.Context(), answer, f.from, f.to)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, times := range rounds {
+			if len(times.all) < 10 || len(times.over) > 0 {
+				t.Errorf("%s: %d selectors have an answer, %v do not", answer, len(times.all), times.over)
+			}
 		}
 	}
 }

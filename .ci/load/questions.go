@@ -59,10 +59,13 @@ type times struct {
 	over     []string // selectors beyond a limit of the server
 }
 
-// ask has the server's own handler merge what each selector takes of a range, into pprof.
+// answers are what each selector is asked for: what `go tool pprof` fetches, and what the page shows.
+var answers = []string{"pprof", "flamegraph"}
+
+// ask has the server's own handler answer what each selector takes of a range.
 // It asks twice: what the first round reads is cached for the second, as far as the server's cache
 // has room.
-func (s *filled) ask(ctx context.Context, from, to time.Time) (rounds [2]times, err error) {
+func (s *filled) ask(ctx context.Context, answer string, from, to time.Time) (rounds [2]times, err error) {
 	api, err := query.New(query.Options{Store: s.Store, Logger: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry()})
 	if err != nil {
 		return rounds, err
@@ -70,14 +73,14 @@ func (s *filled) ask(ctx context.Context, from, to time.Time) (rounds [2]times, 
 	mux := http.NewServeMux()
 	api.Register(mux)
 	for i := range rounds {
-		if rounds[i], err = s.askAll(ctx, mux, from, to); err != nil {
+		if rounds[i], err = s.askAll(ctx, mux, answer, from, to); err != nil {
 			return rounds, err
 		}
 	}
 	return rounds, nil
 }
 
-func (s *filled) askAll(ctx context.Context, mux http.Handler, from, to time.Time) (t times, err error) {
+func (s *filled) askAll(ctx context.Context, mux http.Handler, kind string, from, to time.Time) (t times, err error) {
 	for _, selector := range s.fleet.selectors() {
 		if ctx.Err() != nil {
 			return t, ctx.Err()
@@ -85,7 +88,7 @@ func (s *filled) askAll(ctx context.Context, mux http.Handler, from, to time.Tim
 		params := url.Values{"query": {selector}, "from": {from.UTC().Format(time.RFC3339Nano)}, "to": {to.UTC().Format(time.RFC3339Nano)}}
 		answer := &counting{header: http.Header{}, status: http.StatusOK}
 		begin, before := time.Now(), cpuTime()
-		mux.ServeHTTP(answer, httptest.NewRequestWithContext(ctx, http.MethodGet, "/api/v1/pprof?"+params.Encode(), nil))
+		mux.ServeHTTP(answer, httptest.NewRequestWithContext(ctx, http.MethodGet, "/api/v1/"+kind+"?"+params.Encode(), nil))
 		took := time.Since(begin)
 		switch answer.status {
 		case http.StatusOK:
@@ -110,14 +113,14 @@ func cpuTime() time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-func (t times) print(out io.Writer, span time.Duration, round int) {
+func (t times) print(out io.Writer, answer string, span time.Duration, round int) {
 	if len(t.all) == 0 {
 		return
 	}
 	at := func(of []time.Duration, percent int) time.Duration {
 		return of[min(len(of)-1, len(of)*percent/100)].Round(time.Millisecond)
 	}
-	fmt.Fprintf(out, "merged over %v, %d selectors, round %d: p50 %v, p95 %v, most %v; of CPU time %v, %v, %v; %.1f MiB an answer; beyond the limits: %s\n", span, len(t.all), round,
+	fmt.Fprintf(out, "%s of %v, %d selectors, round %d: p50 %v, p95 %v, most %v; of CPU time %v, %v, %v; %.1f MiB an answer; beyond the limits: %s\n", answer, span, len(t.all), round,
 		at(t.all, 50), at(t.all, 95), at(t.all, 100), at(t.cpu, 50), at(t.cpu, 95), at(t.cpu, 100),
 		float64(t.bytes)/float64(len(t.all))/(1<<20), strings.Join(t.over, " "))
 }

@@ -72,6 +72,37 @@ func TestLabelSetsAreTranslated(t *testing.T) {
 	}
 }
 
+// Sets that differ in labels that are left out are one, and nothing of those is taken over.
+func TestLabelsAreLeftOut(t *testing.T) {
+	host, a, b := [2]string{"host", "h"}, [2]string{"pod", "a"}, [2]string{"pod", "b"}
+	from := labelled(nil, [][2]string{host, a}, [][2]string{b, host}, nil, [][2]string{a}, [][2]string{{"zone", "z"}, host})
+	for _, c := range []struct {
+		names []string
+		want  []string // of each set
+	}{
+		{nil, []string{"[]", "[]", "[]", "[]", "[]"}},
+		{[]string{"host"}, []string{"[host=h]", "[host=h]", "[]", "[]", "[host=h]"}},
+		{[]string{"zone", "pod", "none"}, []string{"[pod=a]", "[pod=b]", "[]", "[pod=a]", "[zone=z]"}},
+	} {
+		to := dictionary.New()
+		translation := to.Translate(from).WithLabels(c.names)
+		numbers := make(map[string]uint32)
+		for set, want := range c.want {
+			got := translation.LabelSet(uint32(set))
+			if have := fmt.Sprint(labelsOf(&to.Dictionary, got)); have != want {
+				t.Errorf("only %v: set %d has become %s, want %s", c.names, set, have, want)
+			}
+			if before, ok := numbers[want]; ok && before != got {
+				t.Errorf("only %v: %s is %d and %d", c.names, want, before, got)
+			}
+			numbers[want] = got
+		}
+		if to.LabelSets.Len() != len(numbers) || slices.Contains(to.Strings, "h") != slices.Contains(c.names, "host") {
+			t.Errorf("only %v: %d sets and %q", c.names, to.LabelSets.Len(), to.Strings)
+		}
+	}
+}
+
 // Labels that many sets have take their memory once.
 func TestLabelsAreHeldOnce(t *testing.T) {
 	known := map[columns.Label]uint32{}

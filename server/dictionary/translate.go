@@ -17,6 +17,8 @@ type Translation struct {
 	// For each number of from that of to plus 1, or 0 while unknown.
 	strings, mappings, functions, locations, labels, labelSets []uint32
 
+	only       []string // names of the labels that are taken over, if some
+	some       bool
 	nodes      Nodes
 	pages      []*nodePage // by page; nil where no stack was asked for
 	held       int         // pages whose nodes are in memory
@@ -45,6 +47,12 @@ func (d *Interner) Translate(from *Dictionary) *Translation {
 // WithStacks has t translate stacks, whose locations are those of its dictionary.
 func (t *Translation) WithStacks(all Nodes) *Translation {
 	t.nodes, t.pages = all, make([]*nodePage, (all.Len()+PageNodes-1)/PageNodes)
+	return t
+}
+
+// WithLabels has t take over the labels of these names only: sets that differ in others are one.
+func (t *Translation) WithLabels(names []string) *Translation {
+	t.only, t.some = names, true
 	return t
 }
 
@@ -125,12 +133,20 @@ func (t *Translation) Frames(locations []uint32) uint32 {
 // frame is a location that was translated, and the stack that it is the innermost of.
 type frame struct{ from, stack uint32 }
 
-func (t *Translation) label(i uint32) uint32 {
+// leftOut stands for the number of a label that is not taken over.
+const leftOut = ^uint32(0)
+
+// label translates a label, or says that it is left out.
+func (t *Translation) label(i uint32) (id uint32, ok bool) {
 	if t.labels[i] == 0 {
 		l := t.from.LabelSets.labels[i]
-		t.labels[i] = t.to.label(columns.Label{Key: t.String(l.Key), Text: t.String(l.Text), Unit: t.String(l.Unit), Number: l.Number}) + 1
+		if t.some && !slices.Contains(t.only, t.from.Strings[l.Key]) {
+			t.labels[i] = leftOut
+		} else {
+			t.labels[i] = t.to.label(columns.Label{Key: t.String(l.Key), Text: t.String(l.Text), Unit: t.String(l.Unit), Number: l.Number}) + 1
+		}
 	}
-	return t.labels[i] - 1
+	return t.labels[i] - 1, t.labels[i] != leftOut
 }
 
 // LabelSet translates a label set.
@@ -138,7 +154,9 @@ func (t *Translation) LabelSet(i uint32) uint32 {
 	if t.labelSets[i] == 0 {
 		t.set = t.set[:0]
 		for _, n := range t.from.LabelSets.Numbers(i) {
-			t.set = append(t.set, t.label(n))
+			if label, ok := t.label(n); ok {
+				t.set = append(t.set, label)
+			}
 		}
 		t.labelSets[i] = t.to.labelSet(t.set) + 1
 	}

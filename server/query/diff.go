@@ -34,12 +34,11 @@ func (a *API) diff(r *http.Request, out *answer) error {
 	if err != nil {
 		return err
 	}
-	q.noStacks, base.noStacks = !s.stacks(), !s.stacks()
-	m, err := a.merge(r.Context(), q)
+	m, err := a.merge(r.Context(), s.of(q))
 	if err != nil {
 		return err
 	}
-	b, err := a.merge(r.Context(), base)
+	b, err := a.merge(r.Context(), s.of(base))
 	if err != nil {
 		return err
 	}

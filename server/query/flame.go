@@ -53,8 +53,11 @@ func (s shape) value(r row) int64 {
 	return r.value
 }
 
-// stacks reports whether there is a level for stacks.
-func (s shape) stacks() bool { return s.depth > len(s.by) }
+// of asks for what there are levels for. Without the other labels samples of many processes are one.
+func (s shape) of(q request) request {
+	q.noStacks, q.onlyBy, q.by = s.depth <= len(s.by), true, s.by
+	return q
+}
 
 // newTree draws profiles into one tree.
 func newTree(ctx context.Context, s shape, profiles ...*merged) (*tree, error) {

@@ -149,6 +149,38 @@ func TestSumsNeedNoStacks(t *testing.T) {
 	}
 }
 
+// What tells many processes from each other takes no memory of a flame graph that does not show it.
+func TestFlameGraphOfManyProcesses(t *testing.T) {
+	f := newFixture(t, query.Options{MaxResult: 1 << 20})
+	var samples []profiletest.Sample
+	for i := range 10_000 {
+		samples = append(samples, profiletest.Sample{
+			Stack: "main", Count: 1,
+			Labels: map[string]string{"host_name": fmt.Sprint("h", i%3), "process_pid": fmt.Sprint(i), "service_name": fmt.Sprint("s", i%2)},
+		})
+	}
+	f.put(profiletest.New(base, samples...))
+	f.seal()
+	span := []string{"from", at(0), "to", at(time.Hour)}
+	for _, by := range []string{"process_pid", "service_name,process_pid"} {
+		if resp, body := f.get("/api/v1/flamegraph", append(span, "by", by)...); resp.StatusCode != http.StatusUnprocessableEntity {
+			t.Errorf("by %s: %s %.200s, want %d", by, resp.Status, body, http.StatusUnprocessableEntity)
+		}
+	}
+	g := f.flame(append(span, "by", "service_name")...)
+	equalLines(t, g.paths(t), []string{
+		"all 10000 0",
+		"all;s0 5000 0", "all;s0;program!main 5000 5000",
+		"all;s1 5000 0", "all;s1;program!main 5000 5000",
+	})
+	if g.Hosts != 3 {
+		t.Errorf("%d hosts, want 3", g.Hosts)
+	}
+	if resp, body := f.get("/api/v1/diff", append(span, "base_query", `{service_name="s1"}`)...); resp.StatusCode != http.StatusOK {
+		t.Errorf("diff: %s %.200s", resp.Status, body)
+	}
+}
+
 func TestFlameGraphTrimmed(t *testing.T) {
 	f := newFixture(t, query.Options{})
 	twoHosts(f)

@@ -13,7 +13,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/fleetprof/fleetprof/sample"
 	"github.com/fleetprof/fleetprof/server/store/block"
 )
 
@@ -102,7 +101,6 @@ func (a *API) flamegraph(r *http.Request, out *answer) error {
 	if err != nil {
 		return err
 	}
-	q.noStacks = !s.stacks()
 	g, err := a.draw(r.Context(), q, s, limit)
 	if err != nil {
 		return err
@@ -127,7 +125,7 @@ func (a *API) flamegraph(r *http.Request, out *answer) error {
 
 // draw makes the flame graph of what a query selects, of at most so many nodes.
 func (a *API) draw(ctx context.Context, q request, s shape, nodes int) (*FlameGraph, error) {
-	m, err := a.merge(ctx, q)
+	m, err := a.merge(ctx, s.of(q))
 	if err != nil {
 		return nil, err
 	}
@@ -138,7 +136,7 @@ func (a *API) draw(ctx context.Context, q request, s shape, nodes int) (*FlameGr
 	g := &FlameGraph{
 		From: q.span.From.UnixMilli(), To: q.span.To.UnixMilli(),
 		Unit: q.unit(m.kind.Unit), Total: t.amounts[0][0].total, Samples: m.samples,
-		Profiles: m.profiles, Hosts: m.values(sample.LabelHost), Skipped: m.skipped,
+		Profiles: m.profiles, Hosts: len(m.hosts), Skipped: m.skipped,
 	}
 	if oldest, newest, ok := a.store.Bounds(); ok {
 		g.Oldest, g.Newest = oldest.UnixMilli(), newest.UnixMilli()

@@ -7,6 +7,7 @@ import (
 	"math"
 	"slices"
 
+	"github.com/fleetprof/fleetprof/sample"
 	"github.com/fleetprof/fleetprof/server/dictionary"
 	"github.com/fleetprof/fleetprof/server/store/block"
 )
@@ -15,7 +16,9 @@ import (
 // common is held once; rows with the same stack and labels are one.
 type merged struct {
 	kind     block.Type
-	noStacks bool // all stacks are empty: rows have labels only
+	noStacks bool     // all stacks are empty: rows have labels only
+	onlyBy   bool     // rows have no labels but by
+	by       []string // names of labels
 	claim    *claim
 	before   int64 // bytes that the claim has for what else there is
 	limit    int64 // bytes that it may be written as
@@ -24,6 +27,7 @@ type merged struct {
 	dict     *dictionary.Interner
 	rows     rows
 	comments map[string]struct{}
+	hosts    map[string]struct{}
 
 	covered  coverage
 	period   int64 // the longest, in units of the period type
@@ -76,7 +80,7 @@ func (r *rows) held() int64 { return rowBytes*int64(len(r.values)) + setBytes*in
 const maxComments = 64
 
 func newMerged(c *claim) *merged {
-	return &merged{claim: c, before: c.held(), dict: dictionary.New(), comments: map[string]struct{}{}}
+	return &merged{claim: c, before: c.held(), dict: dictionary.New(), comments: map[string]struct{}{}, hosts: map[string]struct{}{}}
 }
 
 // table numbers values by their keys, in the order of first sight.
@@ -114,6 +118,9 @@ func (m *merged) hold(besides int64) error { return m.claim.hold(m.before + m.he
 func (m *merged) add(ctx context.Context, p *part) error {
 	m.addWindows(p)
 	labels := m.dict.Translate(p.index.Labels)
+	if m.onlyBy {
+		labels.WithLabels(m.by)
+	}
 	translations := labels.Size()
 	var stacks *dictionary.Translation
 	found := make([]bool, len(p.in))
@@ -124,7 +131,11 @@ func (m *merged) add(ctx context.Context, p *part) error {
 				return err
 			}
 		}
-		m.addRows(p, rows, labels, s.LabelSet, stacks, found)
+		if m.addRows(p, rows, labels, s.LabelSet, stacks, found) {
+			if host := p.label(s.LabelSet, sample.LabelHost); host != "" {
+				m.hosts[host] = struct{}{}
+			}
+		}
 		if stacks != nil {
 			if err := stacks.Err(); err != nil {
 				return err
@@ -158,9 +169,9 @@ func (m *merged) addWindows(p *part) {
 	}
 }
 
-// addRows sums up rows of one series. Those with the same stack mostly follow each
-// other, and are looked up once.
-func (m *merged) addRows(p *part, rows block.Rows, labels *dictionary.Translation, set uint32, stacks *dictionary.Translation, found []bool) {
+// addRows sums up rows of one series, and tells whether there are any in the range. Those with
+// the same stack mostly follow each other, and are looked up once.
+func (m *merged) addRows(p *part, rows block.Rows, labels *dictionary.Translation, set uint32, stacks *dictionary.Translation, found []bool) (any bool) {
 	var sum row
 	pending := false
 	at := uint32(0) // the stack of sum, in the numbers of the part
@@ -183,11 +194,12 @@ func (m *merged) addRows(p *part, rows block.Rows, labels *dictionary.Translatio
 		if pending && stack != at && stacks != nil {
 			flush()
 		}
-		found[w], pending, at = true, true, stack
+		found[w], pending, any, at = true, true, true, stack
 		sum.count = addSaturated(sum.count, rows.Count[i])
 		sum.value = addSaturated(sum.value, rows.Value[i])
 	}
 	flush()
+	return any
 }
 
 func (m *merged) addRow(add row) {
@@ -203,17 +215,6 @@ func addSaturated(a, b int64) int64 {
 		return math.MaxInt64
 	}
 	return a + b
-}
-
-// values counts the distinct values of a label over all label sets.
-func (m *merged) values(name string) int {
-	distinct := map[string]struct{}{}
-	for set := range m.dict.LabelSets.Len() {
-		if v := m.dict.Label(uint32(set), name); v != "" {
-			distinct[v] = struct{}{}
-		}
-	}
-	return len(distinct)
 }
 
 // coverage is a set of intervals, in nanoseconds since the Unix epoch.

@@ -124,7 +124,9 @@ type request struct {
 	selector Selector
 	kind     kind
 	span     Range
-	noStacks bool   // the answer has no use for them
+	noStacks bool // the answer has no use for them
+	onlyBy   bool // the answer has no use for labels but by
+	by       []string
 	samples  bool   // are counted, not CPU time
 	lists    bool   // types may be several, since no values are summed up:
 	oneOf    []kind // these, or all of them
@@ -158,7 +160,7 @@ func parseRequest(r *http.Request, now time.Time) (request, error) {
 // merge collects the samples that a query selects.
 func (a *API) merge(ctx context.Context, q request) (*merged, error) {
 	m := newMerged(claimOf(ctx))
-	m.noStacks, m.limit = q.noStacks, a.limit
+	m.noStacks, m.onlyBy, m.by, m.limit = q.noStacks, q.onlyBy, q.by, a.limit
 	skipped, err := a.visit(ctx, q, func(p *part) error { return m.add(ctx, p) })
 	m.skipped = skipped
 	if err != nil {

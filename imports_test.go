@@ -70,6 +70,7 @@ func plan() []room {
 	return []room{
 		{name: "sample", never: outside},
 		{name: "internal/disktest", modules: list(sys), never: network}, // for tests
+		{name: "internal/programtest", never: network},                  // for tests
 		{name: "internal/matching", modules: list(prometheus), never: outside},
 		{name: "internal/endpoint", never: []string{"syscall"}},
 		{name: "internal/bootclock", modules: list(sys), never: network},

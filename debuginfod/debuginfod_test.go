@@ -19,6 +19,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"github.com/fleetprof/fleetprof/internal/programtest"
 )
 
 // linkedID is the build ID that the linker is told to write into debugFile.
@@ -48,10 +50,7 @@ func source(t testing.TB) string {
 
 func run(t testing.TB, dir, name string, args ...string) {
 	t.Helper()
-	if _, err := exec.LookPath(name); err != nil {
-		t.Skip(err)
-	}
-	cmd := exec.Command(name, args...)
+	cmd := exec.Command(programtest.Need(t, name), args...)
 	cmd.Dir = dir
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)

@@ -23,6 +23,7 @@ import (
 
 	"github.com/fleetprof/fleetprof/bpf"
 	"github.com/fleetprof/fleetprof/internal/procfs"
+	"github.com/fleetprof/fleetprof/internal/programtest"
 	"github.com/fleetprof/fleetprof/profiler/threadcontext"
 	"github.com/fleetprof/fleetprof/sample"
 )
@@ -60,11 +61,7 @@ func TestThreadContexts(t *testing.T) {
 		t.Skip("a machine without compilers")
 	}
 	for _, tool := range []string{"gcc", "musl-gcc"} {
-		if _, err := exec.LookPath(tool); err != nil && os.Geteuid() == 0 {
-			t.Fatal(err)
-		} else if err != nil {
-			t.Skip(err)
-		}
+		programtest.Need(t, tool)
 	}
 	p, got := newKernelTest(t, 499, 1<<22)
 	programs := make(map[string]*exec.Cmd)

@@ -15,6 +15,7 @@ import (
 	"testing"
 
 	"github.com/fleetprof/fleetprof/bpf"
+	"github.com/fleetprof/fleetprof/internal/programtest"
 	"github.com/fleetprof/fleetprof/sample"
 )
 
@@ -61,18 +62,18 @@ type kernelWalk struct {
 	reads        uint64
 }
 
-// compileHarness compiles the walk for a machine, to run on this one. It skips
-// the test where the compiler is missing.
+// compileHarness compiles the walk for a machine, to run on this one.
 func compileHarness(t testing.TB, machine elf.Machine) (binary string) {
 	t.Helper()
-	clang, err := exec.LookPath("clang-16")
-	if err != nil {
-		t.Skip(err)
+	if os.Getenv(readySpin) != "" {
+		t.Skip("a machine without compilers")
 	}
+	clang := programtest.Need(t, "clang-16")
 	watchSources(t)
 	target := map[elf.Machine]string{elf.EM_X86_64: "x86", elf.EM_AARCH64: "arm64"}[machine]
 	binary = filepath.Join(t.TempDir(), "harness")
 	var output []byte
+	var err error
 	// The address sanitizer needs a library that may not be installed.
 	for _, sanitizers := range []string{"-fsanitize=address,undefined", "-fsanitize-trap=undefined"} {
 		compiler := exec.Command(clang, "-O1", "-g", "-Wall", "-Wextra", "-Werror",

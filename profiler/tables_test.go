@@ -26,6 +26,7 @@ import (
 	"github.com/fleetprof/fleetprof/bpf"
 	"github.com/fleetprof/fleetprof/internal/objfile"
 	"github.com/fleetprof/fleetprof/internal/procfs"
+	"github.com/fleetprof/fleetprof/internal/programtest"
 	"github.com/fleetprof/fleetprof/profiler/unwind"
 	"github.com/fleetprof/fleetprof/sample"
 )
@@ -411,10 +412,10 @@ func TestTablesFiles(t *testing.T) {
 // TestTwoSegments builds a program with code in two segments far apart and finds
 // each function's rule by its place in the file.
 func TestTwoSegments(t *testing.T) {
-	gcc, err := exec.LookPath("gcc")
-	if err != nil {
-		t.Skip("this machine has no gcc")
+	if os.Getenv(readySpin) != "" {
+		t.Skip("a machine without compilers")
 	}
+	gcc := programtest.Need(t, "gcc")
 	path := filepath.Join(t.TempDir(), "program")
 	source := "__attribute__((section(\".far\"), noinline)) void far(int *p) { volatile int a[100]; a[*p] = 1; }\n" +
 		"int main(int argc, char **argv) { far(&argc); return 0; }\n"

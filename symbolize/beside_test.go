@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/fleetprof/fleetprof/internal/programtest"
 	"github.com/fleetprof/fleetprof/sample"
 	"github.com/fleetprof/fleetprof/symbolize/dwarfsym"
 )
@@ -76,10 +77,7 @@ func agree(a, b sample.Frame) bool {
 
 func (b *besideTest) run(name string, args ...string) {
 	b.Helper()
-	if _, err := exec.LookPath(name); err != nil {
-		b.Skip(err)
-	}
-	if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
+	if out, err := exec.Command(programtest.Need(b, name), args...).CombinedOutput(); err != nil {
 		b.Fatalf("%s %v: %v\n%s", name, args, err, out)
 	}
 }

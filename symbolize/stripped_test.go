@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/fleetprof/fleetprof/internal/programtest"
 	"github.com/fleetprof/fleetprof/sample"
 )
 
@@ -26,10 +27,7 @@ func TestMiniDebugInfo(t *testing.T) {
 		{"xz", path + ".mini"},
 		{"objcopy", "-S", "--add-section", ".gnu_debugdata=" + path + ".mini.xz", path, path + ".stripped"},
 	} {
-		if _, err := exec.LookPath(args[0]); err != nil {
-			t.Skip(err)
-		}
-		if out, err := exec.Command(args[0], args[1:]...).CombinedOutput(); err != nil {
+		if out, err := exec.Command(programtest.Need(t, args[0]), args[1:]...).CombinedOutput(); err != nil {
 			t.Fatalf("%v: %v\n%s", args, err, out)
 		}
 	}

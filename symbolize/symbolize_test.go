@@ -15,6 +15,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/fleetprof/fleetprof/internal/programtest"
 	"github.com/fleetprof/fleetprof/sample"
 	"github.com/fleetprof/fleetprof/symbolize/kernel"
 	"github.com/prometheus/client_golang/prometheus"
@@ -59,10 +60,7 @@ func newSymbolizer(t testing.TB, o Options) *Symbolizer {
 // compile runs a compiler and returns the path of the program.
 func compile(t testing.TB, compiler string, args ...string) string {
 	t.Helper()
-	path, err := exec.LookPath(compiler)
-	if err != nil {
-		t.Skipf("this machine has no %s", compiler)
-	}
+	path := programtest.Need(t, compiler)
 	out := filepath.Join(t.TempDir(), "program")
 	if compiler == "go" {
 		args = append([]string{"build", "-o", out}, args...)
@@ -164,10 +162,7 @@ func TestKinds(t *testing.T) {
 // TestCPlusPlus compares all functions of a C++ program with c++filt.
 func TestCPlusPlus(t *testing.T) {
 	p := openProgram(t, compile(t, "g++", "-O1", "-g0", "testdata/shapes.cc"))
-	filter, err := exec.LookPath("c++filt")
-	if err != nil {
-		t.Skip("this machine has no c++filt")
-	}
+	filter := programtest.Need(t, "c++filt")
 	s, short, raw := newSymbolizer(t, Options{Demangle: DemangleFull}), newSymbolizer(t, Options{}), newSymbolizer(t, Options{Demangle: DemangleNone})
 	aliases := make(map[uint64]map[string]bool)
 	for _, sym := range p.symbols {

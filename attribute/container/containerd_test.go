@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/fleetprof/fleetprof/internal/procfs"
+	"github.com/fleetprof/fleetprof/internal/programtest"
 	"golang.org/x/sys/unix"
 )
 
@@ -23,9 +24,7 @@ type containerd struct{ socket string }
 func startContainerd(t *testing.T) containerd {
 	t.Helper()
 	for _, program := range []string{"containerd", "containerd-shim-runc-v2", "ctr", "runc"} {
-		if _, err := exec.LookPath(program); err != nil {
-			t.Skip(err)
-		}
+		programtest.Need(t, program)
 	}
 	dir := t.TempDir()
 	c := containerd{socket: filepath.Join(dir, "socket")}

@@ -16,6 +16,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/fleetprof/fleetprof/internal/programtest"
 )
 
 // containerImage is the image that tests make.
@@ -31,9 +33,7 @@ type testContainerd struct {
 func newContainerd(t testing.TB) *testContainerd {
 	t.Helper()
 	for _, program := range []string{"containerd", "containerd-shim-runc-v2", "ctr", "runc"} {
-		if _, err := exec.LookPath(program); err != nil {
-			t.Fatal(err)
-		}
+		programtest.Need(t, program)
 	}
 	dir := t.TempDir()
 	c := &testContainerd{dir: dir, socket: filepath.Join(dir, "socket")}

@@ -19,6 +19,8 @@ import (
 	"time"
 
 	"github.com/google/pprof/profile"
+
+	"github.com/fleetprof/fleetprof/internal/programtest"
 )
 
 // generating is a program that generates code and tells of it. It prints a line when it is ready,
@@ -43,10 +45,7 @@ type generating struct {
 func (g *generating) start(t *testing.T, dir string) {
 	t.Helper()
 	for _, tool := range append(g.needs, g.command[0]) {
-		if _, err := exec.LookPath(tool); err != nil {
-			g.missing = err.Error()
-			return
-		}
+		programtest.Need(t, tool)
 	}
 	g.cmd = exec.Command(g.command[0], g.command[1:]...)
 	g.cmd.Dir, g.cmd.SysProcAttr, g.cmd.Stderr = dir, g.attr, t.Output()

@@ -5,12 +5,13 @@ package main
 import (
 	"context"
 	"fmt"
-	"os/exec"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/chromedp/chromedp"
+
+	"github.com/fleetprof/fleetprof/internal/programtest"
 )
 
 // A new user starts fleetprof and opens the page it names: within thirty
@@ -18,10 +19,7 @@ import (
 // the page does beyond that is tested in server/web.
 func TestPageShowsWhatRuns(t *testing.T) {
 	needRoot(t)
-	chromium, err := exec.LookPath("chromium")
-	if err != nil {
-		t.Fatal("chromium is not installed; `make test` installs it")
-	}
+	chromium := programtest.Need(t, "chromium")
 	burn := burners(t)[0]
 	if err := burn.cmd.Start(); err != nil {
 		t.Fatal(err)

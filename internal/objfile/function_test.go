@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/fleetprof/fleetprof/internal/programtest"
 )
 
 const functionSource = `
@@ -57,14 +59,11 @@ func TestFindFunctions(t *testing.T) {
 
 func compileFunctions(t *testing.T, flags ...string) string {
 	t.Helper()
-	if _, err := exec.LookPath("gcc"); err != nil && os.Geteuid() != 0 {
-		t.Skip(err)
-	}
 	source, binary := filepath.Join(t.TempDir(), "f.c"), filepath.Join(t.TempDir(), "f")
 	if err := os.WriteFile(source, []byte(functionSource), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if out, err := exec.Command("gcc", append([]string{"-O1", "-o", binary, source}, flags...)...).CombinedOutput(); err != nil {
+	if out, err := exec.Command(programtest.Need(t, "gcc"), append([]string{"-O1", "-o", binary, source}, flags...)...).CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	return binary

@@ -14,6 +14,8 @@ import (
 	"path/filepath"
 	"regexp"
 	"testing"
+
+	"github.com/fleetprof/fleetprof/internal/programtest"
 )
 
 const source = `
@@ -25,10 +27,7 @@ int main(void) { return *pointer; }
 // build compiles a small C program.
 func build(t testing.TB, flags ...string) string {
 	t.Helper()
-	gcc, err := exec.LookPath("gcc")
-	if err != nil {
-		t.Skip("this machine has no gcc")
-	}
+	gcc := programtest.Need(t, "gcc")
 	dir := t.TempDir()
 	src, out := filepath.Join(dir, "main.c"), filepath.Join(dir, "main")
 	if err := os.WriteFile(src, []byte(source), 0o600); err != nil {
@@ -178,9 +177,7 @@ func compareSymbols(t *testing.T, got *File, want *elf.File, kind elf.SectionTyp
 }
 
 func TestBuildIDAgainstReadelf(t *testing.T) {
-	if _, err := exec.LookPath("readelf"); err != nil {
-		t.Skip("this machine has no readelf")
-	}
+	programtest.Need(t, "readelf")
 	paths := []string{"/bin/bash", "/lib/x86_64-linux-gnu/libc.so.6"}
 	for _, flags := range flavours {
 		paths = append(paths, build(t, flags...))

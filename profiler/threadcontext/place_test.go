@@ -7,11 +7,12 @@ import (
 	"debug/elf"
 	"encoding/binary"
 	"errors"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/fleetprof/fleetprof/internal/programtest"
 )
 
 const source = `__attribute__((visibility("default"))) __thread void *otel_thread_ctx_v1;
@@ -21,14 +22,8 @@ void attach(void *p) { otel_thread_ctx_v1 = p; }
 // library is a library as a loader maps it at address 0, not yet relocated.
 func library(t testing.TB) (image []byte) {
 	t.Helper()
-	gcc, err := exec.LookPath("gcc")
-	if err != nil && os.Geteuid() == 0 {
-		t.Fatal(err)
-	} else if err != nil {
-		t.Skip(err)
-	}
 	out := filepath.Join(t.TempDir(), "library.so")
-	cmd := exec.Command(gcc, "-shared", "-fPIC", "-mtls-dialect=gnu", "-O2", "-o", out, "-xc", "-")
+	cmd := exec.Command(programtest.Need(t, "gcc"), "-shared", "-fPIC", "-mtls-dialect=gnu", "-O2", "-o", out, "-xc", "-")
 	cmd.Stdin = strings.NewReader(source)
 	if msg, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %v\n%s", cmd.Args, err, msg)

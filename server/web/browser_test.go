@@ -9,8 +9,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
-	"os"
-	"os/exec"
 	"slices"
 	"strings"
 	"sync"
@@ -24,6 +22,8 @@ import (
 	"github.com/chromedp/chromedp"
 
 	keeper "github.com/fleetprof/fleetprof/server/policy"
+
+	"github.com/fleetprof/fleetprof/internal/programtest"
 )
 
 // patience bounds every wait for the browser; reaching it is a failure.
@@ -32,13 +32,7 @@ const patience = 30 * time.Second
 // startBrowser starts a headless Chromium that ends with the test.
 func startBrowser(t *testing.T) context.Context {
 	t.Helper()
-	path, err := exec.LookPath("chromium")
-	if err != nil {
-		if os.Getuid() != 0 {
-			t.Skip("chromium is not installed")
-		}
-		t.Fatal("chromium is not installed; `make test` installs it")
-	}
+	path := programtest.Need(t, "chromium")
 	ctx, cancel := chromedp.NewExecAllocator(t.Context(),
 		chromedp.ExecPath(path),
 		chromedp.UserDataDir(t.TempDir()),

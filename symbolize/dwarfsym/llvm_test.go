@@ -13,18 +13,10 @@ import (
 
 	"github.com/fleetprof/fleetprof/internal/objfile"
 	"github.com/fleetprof/fleetprof/internal/objfile/objfiletest"
+	"github.com/fleetprof/fleetprof/internal/programtest"
 	"github.com/fleetprof/fleetprof/symbolize/dwarfsym"
 	"github.com/fleetprof/fleetprof/symbolize/llvmtest"
 )
-
-func need(t testing.TB, program string) string {
-	t.Helper()
-	path, err := exec.LookPath(program)
-	if err != nil {
-		t.Skip(err)
-	}
-	return path
-}
 
 func run(t testing.TB, name string, args ...string) {
 	t.Helper()
@@ -33,7 +25,7 @@ func run(t testing.TB, name string, args ...string) {
 
 func runIn(t testing.TB, dir, name string, args ...string) {
 	t.Helper()
-	cmd := exec.Command(need(t, name), args...)
+	cmd := exec.Command(programtest.Need(t, name), args...)
 	cmd.Dir = dir
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)

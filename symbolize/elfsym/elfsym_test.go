@@ -16,19 +16,10 @@ import (
 
 	"github.com/fleetprof/fleetprof/internal/objfile"
 	"github.com/fleetprof/fleetprof/internal/objfile/objfiletest"
+	"github.com/fleetprof/fleetprof/internal/programtest"
 )
 
 func none(uint64) bool { return false }
-
-// need skips a test for want of a program.
-func need(t testing.TB, program string) string {
-	t.Helper()
-	p, err := exec.LookPath(program)
-	if err != nil {
-		t.Skipf("this machine has no %s", program)
-	}
-	return p
-}
 
 func run(t testing.TB, name string, args ...string) []byte {
 	t.Helper()
@@ -46,7 +37,7 @@ func run(t testing.TB, name string, args ...string) []byte {
 func build(t testing.TB, flags ...string) string {
 	t.Helper()
 	out := filepath.Join(t.TempDir(), "zoo")
-	run(t, need(t, "gcc"), append([]string{"-O1", "-o", out, "testdata/zoo.c"}, flags...)...)
+	run(t, programtest.Need(t, "gcc"), append([]string{"-O1", "-o", out, "testdata/zoo.c"}, flags...)...)
 	return out
 }
 
@@ -68,7 +59,7 @@ type nmSymbol struct {
 // nm lists the symbols of code as binutils sees them.
 func nm(t testing.TB, path string, flags ...string) []nmSymbol {
 	t.Helper()
-	out := run(t, need(t, "nm"), append(append([]string{"-S", "--defined-only"}, flags...), path)...)
+	out := run(t, programtest.Need(t, "nm"), append(append([]string{"-S", "--defined-only"}, flags...), path)...)
 	var symbols []nmSymbol
 	for lines := bufio.NewScanner(bytes.NewReader(out)); lines.Scan(); {
 		f := strings.Fields(lines.Text())
@@ -134,7 +125,7 @@ func TestAgainstNM(t *testing.T) {
 	}
 	t.Run("stripped", func(t *testing.T) {
 		path := build(t, "-rdynamic")
-		run(t, need(t, "strip"), path)
+		run(t, programtest.Need(t, "strip"), path)
 		if out := nm(t, path, "-D"); len(out) == 0 {
 			t.Fatal("nothing left")
 		}

@@ -6,11 +6,12 @@ import (
 	"bufio"
 	"bytes"
 	"os"
-	"os/exec"
 	"regexp"
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/fleetprof/fleetprof/internal/programtest"
 )
 
 // pltLine is a line of objdump's, such as "0000000000001030 <puts@plt>:".
@@ -20,7 +21,7 @@ var pltLine = regexp.MustCompile(`^([0-9a-f]{16}) <([^>]+@plt)>:$`)
 func checkPLT(t *testing.T, objdump, path string, least int) {
 	t.Helper()
 	table, n := load(t, path), 0
-	for lines := bufio.NewScanner(bytes.NewReader(run(t, need(t, objdump), "-d", path))); lines.Scan(); {
+	for lines := bufio.NewScanner(bytes.NewReader(run(t, programtest.Need(t, objdump), "-d", path))); lines.Scan(); {
 		found := pltLine.FindStringSubmatch(lines.Text())
 		if found == nil || strings.HasPrefix(found[2], "*ABS*") { // calls of IFUNCs have no name
 			continue
@@ -55,7 +56,7 @@ func TestPLT(t *testing.T) {
 	}
 	t.Run("stripped", func(t *testing.T) {
 		path := buildPLT(t, "gcc")
-		run(t, need(t, "strip"), path)
+		run(t, programtest.Need(t, "strip"), path)
 		checkPLT(t, "objdump", path, 4)
 	})
 	for name, flags := range map[string][]string{
@@ -72,17 +73,14 @@ func TestPLT(t *testing.T) {
 func buildPLT(t *testing.T, compiler string, flags ...string) string {
 	t.Helper()
 	out := t.TempDir() + "/calls"
-	run(t, need(t, compiler), append([]string{"-O1", "-o", out, "testdata/calls.c"}, flags...)...)
+	run(t, programtest.Need(t, compiler), append([]string{"-O1", "-o", out, "testdata/calls.c"}, flags...)...)
 	return out
 }
 
 func TestPLTOfSystemFiles(t *testing.T) {
 	for _, program := range []string{"nginx", "node", "openssl"} {
 		t.Run(program, func(t *testing.T) {
-			path, err := exec.LookPath(program)
-			if err != nil {
-				t.Skip(err)
-			}
+			path := programtest.Need(t, program)
 			if info, err := os.Stat(path); err != nil || info.Size() > 8<<20 {
 				t.Skipf("%s is no small file: %v", path, err)
 			}

@@ -16,6 +16,7 @@ import (
 	"testing"
 
 	"github.com/fleetprof/fleetprof/internal/objfile/objfiletest"
+	"github.com/fleetprof/fleetprof/internal/programtest"
 	"github.com/fleetprof/fleetprof/sample"
 )
 
@@ -26,9 +27,7 @@ func build(t testing.TB, program string, flags ...string) string {
 	cmd := exec.Command("go", append(append([]string{"build", "-o", out}, flags...), "./testdata/"+program)...)
 	cmd.Env = os.Environ()
 	if program == "cgo" {
-		if _, err := exec.LookPath("gcc"); err != nil {
-			t.Skip("this machine has no gcc")
-		}
+		programtest.Need(t, "gcc")
 		cmd.Env = append(cmd.Env, "CGO_ENABLED=1")
 	}
 	if msg, err := cmd.CombinedOutput(); err != nil {
@@ -138,8 +137,7 @@ func symbolizer(t testing.TB) string {
 			return p
 		}
 	}
-	t.Skip("this machine has no llvm-symbolizer")
-	return ""
+	return programtest.Need(t, "llvm-symbolizer")
 }
 
 // TestInlinedAgainstDWARF compares whole chains of inlined calls.

@@ -10,15 +10,14 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/fleetprof/fleetprof/internal/programtest"
 )
 
 // Node.js tells of its code in both formats: by the jitdump a piece has the name that it has in the text,
 // unless other code was put there later.
 func TestNode(t *testing.T) {
-	node, err := exec.LookPath("node")
-	if err != nil {
-		t.Skip("this machine has no node")
-	}
+	node := programtest.Need(t, "node")
 	dir := t.TempDir()
 	cmd := exec.Command(node, "--perf-prof", "--perf-basic-prof", "-e",
 		"function f(n) { let s = 0; for (let i = 0; i < n; i++) s ^= i * 31; return s } for (let i = 0; i < 300; i++) f(1e5); [3, 1, 2].sort((a, b) => a - b)")

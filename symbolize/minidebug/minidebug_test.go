@@ -16,6 +16,7 @@ import (
 
 	"github.com/fleetprof/fleetprof/internal/objfile"
 	"github.com/fleetprof/fleetprof/internal/objfile/objfiletest"
+	"github.com/fleetprof/fleetprof/internal/programtest"
 	"github.com/fleetprof/fleetprof/symbolize/minidebug"
 )
 
@@ -39,12 +40,8 @@ func write(t testing.TB, path string, content []byte) {
 
 func run(t testing.TB, name string, args ...string) []byte {
 	t.Helper()
-	path, err := exec.LookPath(name)
-	if err != nil {
-		t.Skip(err)
-	}
 	var stderr bytes.Buffer
-	cmd := exec.Command(path, args...)
+	cmd := exec.Command(programtest.Need(t, name), args...)
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
 	if err != nil {

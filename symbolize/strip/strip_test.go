@@ -20,6 +20,7 @@ import (
 	"testing"
 
 	"github.com/fleetprof/fleetprof/internal/objfile"
+	"github.com/fleetprof/fleetprof/internal/programtest"
 	"github.com/fleetprof/fleetprof/symbolize/strip"
 )
 
@@ -43,10 +44,7 @@ func build(t testing.TB, flags ...string) []byte {
 
 func run(t testing.TB, program string, args ...string) {
 	t.Helper()
-	if _, err := exec.LookPath(program); err != nil {
-		t.Skip(err)
-	}
-	if text, err := exec.Command(program, args...).CombinedOutput(); err != nil {
+	if text, err := exec.Command(programtest.Need(t, program), args...).CombinedOutput(); err != nil {
 		t.Fatalf("%s: %v\n%s", program, err, text)
 	}
 }

@@ -11,30 +11,19 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
-	"os"
 	"os/exec"
 	"strings"
 	"testing"
 
 	xhttp2 "golang.org/x/net/http2"
 	"golang.org/x/net/http2/h2c"
-)
 
-func lookup(t *testing.T, program string) string {
-	t.Helper()
-	path, err := exec.LookPath(program)
-	if err != nil {
-		if os.Getuid() != 0 {
-			t.Skip(program, " is not installed")
-		}
-		t.Fatal(program, " is not installed; `make test` installs it")
-	}
-	return path
-}
+	"github.com/fleetprof/fleetprof/internal/programtest"
+)
 
 // node's client and server are nghttp2, another encoder than Go's.
 func TestNode(t *testing.T) {
-	node := lookup(t, "node")
+	node := programtest.Need(t, "node")
 	l, _ := serve(t, 1<<20)
 	if out, err := exec.Command(node, "testdata/client.js", "http://"+l.Addr().String(), "1000").CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
@@ -78,7 +67,7 @@ func check(t *testing.T, name string, rec *recording, requests int) {
 
 // curl begins with HTTP/1.1 and upgrades.
 func TestUpgraded(t *testing.T) {
-	curl := lookup(t, "curl")
+	curl := programtest.Need(t, "curl")
 	inner, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -15,8 +15,13 @@ import (
 func TestGoneContainerIsNamed(t *testing.T) {
 	needRoot(t)
 	c := newContainerd(t)
-	agent := newWatcher(t, "--containerd="+c.socket, "--window=10s", "--frequency=1999") // a window has just begun
+	agent := newWatcher(t, "--containerd="+c.socket, "--window=10s", "--frequency=1999")
 	pod := plainPod{c: c, namespace: "default"}
+	// All that makes containers is read in a window before: an agent that ends has not the time for that.
+	pod.start(t, "known", "0.1")
+	pod.ended(t, "known")
+	pod.remove(t, "known")
+	agent.since(t, time.Now()) // a window has just begun
 	id := pod.start(t, "gone", "0.5")
 	pod.ended(t, "gone")
 	pod.remove(t, "gone")

@@ -57,7 +57,7 @@ func subjectGroups() []subjectGroup {
 			{name: "node-jitless", complete: longLived, run: "node --jitless calls.js"},
 		}},
 		{"brief", []subject{
-			compiled("fork", "gcc", "fork.c"),
+			starting(compiled("fork", "gcc", "fork.c")),
 			brief("ls", "cp /bin/ls $DIR/ls", "-l /", true),
 			brief("depth60-brief", "gcc "+optimized+" -o $DIR/depth60-brief recursion.c", "60 0 100", false),
 		}},
@@ -92,6 +92,14 @@ func compiled(name, compiler, source string) subject {
 // compilers' unwind information is wrong, see docs/unwinding.md.
 func rarely(s subject) subject {
 	s.complete = shortLived
+	return s
+}
+
+// starting lowers what is expected of a program that does nothing but start others: where that takes
+// the kernel long, a twentieth of its time is in clone3, which has no unwind information there, see
+// docs/unwinding.md.
+func starting(s subject) subject {
+	s.complete = 0.9
 	return s
 }
 

@@ -69,8 +69,9 @@ func plan() []room {
 	outside := []string{"net", "os", "syscall"}
 	return []room{
 		{name: "sample", never: outside},
-		{name: "internal/disktest", modules: list(sys), never: network}, // for tests
-		{name: "internal/programtest", never: network},                  // for tests
+		{name: "internal/disktest", modules: list(sys), never: network},                   // for tests
+		{name: "internal/programtest", never: network},                                    // for tests
+		{name: "symbolize/llvmtest", rooms: list("internal/programtest"), never: network}, // for tests
 		{name: "internal/matching", modules: list(prometheus), never: outside},
 		{name: "internal/endpoint", never: []string{"syscall"}},
 		{name: "internal/bootclock", modules: list(sys), never: network},

@@ -23,7 +23,6 @@ import (
 
 	"github.com/fleetprof/fleetprof/bpf"
 	"github.com/fleetprof/fleetprof/internal/procfs"
-	"github.com/fleetprof/fleetprof/internal/programtest"
 	"github.com/fleetprof/fleetprof/profiler/threadcontext"
 	"github.com/fleetprof/fleetprof/sample"
 )
@@ -57,11 +56,8 @@ func contextPrograms() map[string]string {
 // that publishes them, however the variable is linked, and on no others. The programs
 // say when each thread published what.
 func TestThreadContexts(t *testing.T) {
-	if os.Getenv(readySpin) != "" {
-		t.Skip("a machine without compilers")
-	}
 	for _, tool := range []string{"gcc", "musl-gcc"} {
-		programtest.Need(t, tool)
+		needCompiler(t, tool)
 	}
 	p, got := newKernelTest(t, 499, 1<<22)
 	programs := make(map[string]*exec.Cmd)

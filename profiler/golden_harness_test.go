@@ -15,7 +15,6 @@ import (
 	"testing"
 
 	"github.com/fleetprof/fleetprof/bpf"
-	"github.com/fleetprof/fleetprof/internal/programtest"
 	"github.com/fleetprof/fleetprof/sample"
 )
 
@@ -65,10 +64,7 @@ type kernelWalk struct {
 // compileHarness compiles the walk for a machine, to run on this one.
 func compileHarness(t testing.TB, machine elf.Machine) (binary string) {
 	t.Helper()
-	if os.Getenv(readySpin) != "" {
-		t.Skip("a machine without compilers")
-	}
-	clang := programtest.Need(t, "clang-16")
+	clang := needCompiler(t, "clang-16")
 	watchSources(t)
 	target := map[elf.Machine]string{elf.EM_X86_64: "x86", elf.EM_AARCH64: "arm64"}[machine]
 	binary = filepath.Join(t.TempDir(), "harness")

@@ -26,6 +26,7 @@ import (
 
 	"github.com/fleetprof/fleetprof/bpf"
 	"github.com/fleetprof/fleetprof/internal/procfs"
+	"github.com/fleetprof/fleetprof/internal/programtest"
 	"github.com/fleetprof/fleetprof/sample"
 )
 
@@ -94,6 +95,15 @@ func waitForCPUs(t testing.TB, p *Profiler, n int) {
 // readySpin names a spin binary for machines without a compiler, see
 // docs/kernels.md.
 const readySpin = "FLEETPROF_TEST_SPIN"
+
+// needCompiler gives the path of a compiler. It skips the test on such a machine.
+func needCompiler(t testing.TB, name string) string {
+	t.Helper()
+	if os.Getenv(readySpin) != "" {
+		t.Skip("a machine without compilers")
+	}
+	return programtest.Need(t, name)
+}
 
 var compile = sync.OnceValues(func() (string, error) {
 	if binary := os.Getenv(readySpin); binary != "" {

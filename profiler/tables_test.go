@@ -26,7 +26,6 @@ import (
 	"github.com/fleetprof/fleetprof/bpf"
 	"github.com/fleetprof/fleetprof/internal/objfile"
 	"github.com/fleetprof/fleetprof/internal/procfs"
-	"github.com/fleetprof/fleetprof/internal/programtest"
 	"github.com/fleetprof/fleetprof/profiler/unwind"
 	"github.com/fleetprof/fleetprof/sample"
 )
@@ -412,10 +411,7 @@ func TestTablesFiles(t *testing.T) {
 // TestTwoSegments builds a program with code in two segments far apart and finds
 // each function's rule by its place in the file.
 func TestTwoSegments(t *testing.T) {
-	if os.Getenv(readySpin) != "" {
-		t.Skip("a machine without compilers")
-	}
-	gcc := programtest.Need(t, "gcc")
+	gcc := needCompiler(t, "gcc")
 	path := filepath.Join(t.TempDir(), "program")
 	source := "__attribute__((section(\".far\"), noinline)) void far(int *p) { volatile int a[100]; a[*p] = 1; }\n" +
 		"int main(int argc, char **argv) { far(&argc); return 0; }\n"

@@ -10,6 +10,7 @@ const (
 	every      = 0.98
 	longLived  = 0.97
 	shortLived = 0.93
+	starting   = 0.90 // of programs that do nothing but start others
 )
 
 func subjectGroups() []subjectGroup {
@@ -30,7 +31,7 @@ func subjectGroups() []subjectGroup {
 			compiled("vdso", "gcc", "vdso.c"),
 			compiled("signal", "gcc", "signal.c"),
 			compiled("qsort", "gcc", "qsort.c"),
-			rarely(compiled("exceptions", "g++", "exceptions.cc")),
+			expecting(shortLived, compiled("exceptions", "g++", "exceptions.cc")),
 			compiled("virtual", "g++", "virtual.cc"),
 			withLibrary("plt", "plt.c $DIR/plt.so", "$DIR/plt"),
 			withLibrary("dlopen", "dlopen.c", "$DIR/dlopen $DIR/dlopen.so"),
@@ -57,7 +58,7 @@ func subjectGroups() []subjectGroup {
 			{name: "node-jitless", complete: longLived, run: "node --jitless calls.js"},
 		}},
 		{"brief", []subject{
-			starting(compiled("fork", "gcc", "fork.c")),
+			expecting(starting, compiled("fork", "gcc", "fork.c")),
 			brief("ls", "cp /bin/ls $DIR/ls", "-l /", true),
 			brief("depth60-brief", "gcc "+optimized+" -o $DIR/depth60-brief recursion.c", "60 0 100", false),
 		}},
@@ -88,18 +89,10 @@ func compiled(name, compiler, source string) subject {
 	}
 }
 
-// rarely lowers what is expected of a program that spends much of its time where
-// compilers' unwind information is wrong, see docs/unwinding.md.
-func rarely(s subject) subject {
-	s.complete = shortLived
-	return s
-}
-
-// starting lowers what is expected of a program that does nothing but start others: where that takes
-// the kernel long, a twentieth of its time is in clone3, which has no unwind information there, see
-// docs/unwinding.md.
-func starting(s subject) subject {
-	s.complete = 0.9
+// expecting lowers what is expected of a program that spends much of its time where unwind
+// information is wrong or missing, see docs/unwinding.md.
+func expecting(complete float64, s subject) subject {
+	s.complete = complete
 	return s
 }
 

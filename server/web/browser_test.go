@@ -21,9 +21,8 @@ import (
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
 
-	keeper "github.com/fleetprof/fleetprof/server/policy"
-
 	"github.com/fleetprof/fleetprof/internal/programtest"
+	keeper "github.com/fleetprof/fleetprof/server/policy"
 )
 
 // patience bounds every wait for the browser; reaching it is a failure.

@@ -14,6 +14,8 @@ import (
 	"os/exec"
 	"testing"
 	"time"
+
+	"github.com/fleetprof/fleetprof/internal/programtest"
 )
 
 // Symbol is one function that an address is in.
@@ -50,10 +52,7 @@ func Cost(t testing.TB, path string, addrs []uint64) time.Duration {
 
 func ask(t testing.TB, path string, addrs []uint64, out io.Writer, args ...string) *os.ProcessState {
 	t.Helper()
-	program, err := exec.LookPath("llvm-symbolizer-16")
-	if err != nil {
-		t.Skip(err)
-	}
+	program := programtest.Need(t, "llvm-symbolizer-16")
 	var in, stderr bytes.Buffer
 	for _, a := range addrs {
 		fmt.Fprintf(&in, "%#x\n", a)

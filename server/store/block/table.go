@@ -126,8 +126,8 @@ func (t *tableReader) texts(column int, number func(text string) uint32) []uint3
 // appendTexts copies the strings of a page at once: each of them keeps all.
 func appendTexts(to []uint32, p parquet.Page, number func(text string) uint32) []uint32 {
 	values := p.Data()
-	bytes, offsets := values.ByteArray()
-	text := string(bytes)
+	all, offsets := values.ByteArray()
+	text := string(all)
 	for i := range p.NumValues() {
 		to = append(to, number(text[offsets[i]:offsets[i+1]]))
 	}

@@ -9,11 +9,13 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/fleetprof/fleetprof/internal/objfile"
 	"github.com/fleetprof/fleetprof/sample"
@@ -92,6 +94,9 @@ func startGo(t *testing.T, alone bool, path string, args ...string) (p *tracee, 
 		base = append(base, parseHex(t, word))
 	}
 	p = &tracee{t: t, pid: tid, tables: make(map[string]*Table), files: make(map[string]*objfile.File)}
+	if alone {
+		settle(t, command.Process.Pid)
+	}
 	p.attach()
 	var threads []int
 	if alone {
@@ -108,6 +113,27 @@ func startGo(t *testing.T, alone bool, path string, args ...string) (p *tracee, 
 		t.Fatal(err)
 	}
 	return p, base
+}
+
+// settle returns once all threads of a Go program that waits for input sleep. One that is
+// stopped before, with a lock or a processor of Go's scheduler, lets the others wait for ever.
+func settle(t *testing.T, pid int) {
+	t.Helper()
+	sleeps := map[string]bool{
+		strconv.Itoa(syscall.SYS_READ): true, strconv.Itoa(syscall.SYS_FUTEX): true, strconv.Itoa(syscall.SYS_EPOLL_PWAIT): true,
+	}
+	for settled := false; !settled; time.Sleep(time.Millisecond) {
+		threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/syscall", pid))
+		if err != nil || len(threads) == 0 {
+			t.Fatalf("process %d has no threads: %v", pid, err)
+		}
+		settled = true
+		for _, thread := range threads {
+			text, err := os.ReadFile(thread) // proc_pid_syscall(5): "running", or the number first
+			number, _, _ := strings.Cut(string(text), " ")
+			settled = settled && err == nil && sleeps[number]
+		}
+	}
 }
 
 // attach stops a thread.

@@ -8,7 +8,7 @@ import (
 	"math/rand/v2"
 	"strconv"
 
-	"github.com/google/pprof/profile"
+	"github.com/fleetprof/fleetprof/server/columns"
 )
 
 // Assumptions about the fleet; docs/performance.md says them in words.
@@ -42,18 +42,11 @@ type fleet struct {
 	hosts    []*host
 	numbered int // services
 
-	places  []place // all locations there are
-	numbers map[place]uint32
-	names   map[functionKey][3]string
-	sender  *sender // nil if profiles come without numbers
-}
-
-// place is a location of the recording, or one that a service has instead: in code of its
-// own, or at another address of the same function.
-type place struct {
-	recorded *profile.Location
-	service  int // number, 0 is shared
-	shift    uint32
+	places    numbered[placeKey, place] // all there are
+	mappings  numbered[mappingKey, columns.Mapping]
+	functions numbered[functionKey, columns.Function]
+	texts     numbered[string, string]
+	sender    *sender // nil if profiles come without numbers
 }
 
 // service is some pods that run the same program.
@@ -90,7 +83,7 @@ func newFleet(hosts int, growing bool, seed uint64) (*fleet, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &fleet{growing: growing, random: rand.New(rand.NewPCG(seed, 0)), numbers: map[place]uint32{}, names: map[functionKey][3]string{}}
+	f := &fleet{growing: growing, random: rand.New(rand.NewPCG(seed, 0))}
 	for _, c := range catalogue {
 		for i := range c.services {
 			s := f.service(programs[c.program], fmt.Sprintf("%s-%02d", c.program, i))

@@ -30,7 +30,7 @@ func (f *fleet) origin(b *building, p *columns.Profile, lines []drawn) *columns.
 		f.sender = newSender()
 	}
 	o := &columns.Origin{Sender: f.sender.sender, Locations: make([]uint32, len(p.Locations)), LabelSets: make([]uint32, p.LabelSets())}
-	for place, location := range b.index {
+	for place, location := range b.places {
 		if location > 0 {
 			o.Locations[location-1] = uint32(place)
 		}

@@ -8,8 +8,6 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/google/pprof/profile"
-
 	"github.com/fleetprof/fleetprof/server/columns"
 )
 
@@ -55,8 +53,8 @@ func (f *fleet) draw(h *host, lines int) window {
 // profile makes the profile of some lines of a window.
 func (f *fleet) profile(w window, lines []drawn, start time.Time) (*columns.Profile, error) {
 	b := &building{
-		fleet: f, b: columns.NewBuilder("cpu"), index: make([]uint32, len(f.places)),
-		mappings: map[mappingKey]uint32{}, functions: map[functionKey]uint32{}, sets: map[setKey]uint32{},
+		fleet: f, b: columns.NewBuilder("cpu"), places: make(index, len(f.places.all)), mappings: make(index, len(f.mappings.all)),
+		functions: make(index, len(f.functions.all)), texts: make(index, len(f.texts.all)), sets: map[setKey]uint32{},
 	}
 	b.head(start)
 	for _, d := range lines {
@@ -79,28 +77,29 @@ func (p *pod) pid(window int, r *rand.Rand) int {
 	return 1000 + (p.pids[0]+window*len(p.pids)+n)%4_000_000
 }
 
-// building makes a profile. Its index has, for each place, its location in the profile
-// plus 1.
+// building makes a profile.
 type building struct {
-	*fleet
-	b         *columns.Builder
-	index     []uint32
-	mappings  map[mappingKey]uint32
-	functions map[functionKey]uint32
-	sets      map[setKey]uint32
-	locations []uint32
-	lines     []columns.Line
-	labels    []columns.Label
+	fleet                              *fleet
+	b                                  *columns.Builder
+	places, mappings, functions, texts index
+	sets                               map[setKey]uint32
+	locations                          []uint32
+	lines                              []columns.Line
+	labels                             []columns.Label
 }
 
-type mappingKey struct {
-	recorded *profile.Mapping
-	service  int
-}
+// index has, for each number of the fleet, that in a profile plus 1.
+type index []uint32
 
-type functionKey struct {
-	recorded *profile.Function
-	service  int
+// of gives the number in the profile, from add where it is not there yet.
+func (x *index) of(n uint32, add func(n uint32) uint32) uint32 {
+	for int(n) >= len(*x) { // it is new to the fleet
+		*x = append(*x, 0)
+	}
+	if (*x)[n] == 0 {
+		(*x)[n] = add(n) + 1
+	}
+	return (*x)[n] - 1
 }
 
 func (b *building) head(start time.Time) {
@@ -110,16 +109,9 @@ func (b *building) head(start time.Time) {
 }
 
 func (b *building) line(d drawn, count int64) {
-	places := b.placesOf(d.pod.service, d.stack)
-	for len(b.index) < len(b.places) {
-		b.index = append(b.index, 0)
-	}
 	b.locations = b.locations[:0]
-	for _, p := range places {
-		if b.index[p] == 0 {
-			b.index[p] = b.location(b.places[p]) + 1
-		}
-		b.locations = append(b.locations, b.index[p]-1)
+	for _, p := range b.fleet.placesOf(d.pod.service, d.stack) {
+		b.locations = append(b.locations, b.places.of(p, b.addLocation))
 	}
 	b.b.Sample(b.locations, b.labelSet(setKey{d.pod, d.pid, d.pod.lines[d.line].set}), count, count*period)
 }
@@ -142,63 +134,34 @@ func (b *building) labelSet(k setKey) uint32 {
 	return b.sets[k]
 }
 
-// location adds a location to the profile.
-func (b *building) location(p place) uint32 {
+// location adds a place of the fleet to the profile, and so do the others with what places consist of.
+func (b *building) addLocation(n uint32) uint32 {
+	p := &b.fleet.places.all[n]
 	l := columns.Location{Address: p.recorded.Address + uint64(p.shift)}
-	if m := p.recorded.Mapping; m != nil {
-		l.Mapping = b.mapping(m, p.service) + 1
+	if p.mapping > 0 {
+		l.Mapping = b.mappings.of(p.mapping-1, b.addMapping) + 1
 	}
 	b.lines = b.lines[:0]
-	for i, line := range p.recorded.Line {
-		to := columns.Line{Function: b.function(line.Function, p.service), Line: line.Line, Column: line.Column}
-		if i == 0 {
-			to.Line += int64(p.shift)
-		}
-		b.lines = append(b.lines, to)
+	for _, line := range p.lines {
+		line.Function = b.functions.of(line.Function, b.addFunction)
+		b.lines = append(b.lines, line)
 	}
 	return b.b.Location(l, b.lines...)
 }
 
-func (b *building) mapping(m *profile.Mapping, service int) uint32 {
-	key := mappingKey{m, service}
-	n, ok := b.mappings[key]
-	if !ok {
-		file, id := m.File, m.BuildID
-		if service > 0 {
-			file, id = "/app/"+strconv.Itoa(service)+"/main", strconv.Itoa(service)+id
-		}
-		n = b.b.Mapping(columns.Mapping{
-			Start: m.Start, Limit: m.Limit, Offset: m.Offset, File: b.b.String(file), BuildID: b.b.String(id), Resolved: columns.HasFunctions,
-		})
-		b.mappings[key] = n
-	}
-	return n
+func (b *building) addMapping(n uint32) uint32 {
+	m := b.fleet.mappings.all[n]
+	m.File, m.BuildID = b.texts.of(m.File, b.addText), b.texts.of(m.BuildID, b.addText)
+	return b.b.Mapping(m)
 }
 
-func (b *building) function(f *profile.Function, service int) uint32 {
-	key := functionKey{f, service}
-	n, ok := b.functions[key]
-	if !ok {
-		names := b.namesOf(f, key)
-		n = b.b.Function(columns.Function{Name: b.b.String(names[0]), SystemName: b.b.String(names[1]), File: b.b.String(names[2]), StartLine: f.StartLine})
-		b.functions[key] = n
-	}
-	return n
+func (b *building) addFunction(n uint32) uint32 {
+	f := b.fleet.functions.all[n]
+	f.Name, f.SystemName, f.File = b.texts.of(f.Name, b.addText), b.texts.of(f.SystemName, b.addText), b.texts.of(f.File, b.addText)
+	return b.b.Function(f)
 }
 
-// namesOf gives name, system name and file of a function, as a service has it.
-func (f *fleet) namesOf(of *profile.Function, key functionKey) [3]string {
-	names, ok := f.names[key]
-	if !ok {
-		names = [3]string{of.Name, of.SystemName, of.Filename}
-		if key.service > 0 {
-			prefix := "app" + strconv.Itoa(key.service) + "."
-			names = [3]string{prefix + of.Name, prefix + of.SystemName, "/app/" + strconv.Itoa(key.service) + of.Filename}
-		}
-		f.names[key] = names
-	}
-	return names
-}
+func (b *building) addText(n uint32) uint32 { return b.b.String(b.fleet.texts.all[n]) }
 
 // placesOf gives the places of a stack, innermost first.
 func (f *fleet) placesOf(s *service, of stack) []uint32 {
@@ -242,19 +205,4 @@ func (f *fleet) grownPlaces(s *service, n int) (places []uint32) {
 		places = append(places, f.place(l, owner, 0))
 	}
 	return places
-}
-
-// place numbers a place.
-func (f *fleet) place(l *profile.Location, owner int, shift uint32) uint32 {
-	if isKernel(l) {
-		owner = 0
-	}
-	p := place{l, owner, shift}
-	n, ok := f.numbers[p]
-	if !ok {
-		n = uint32(len(f.places))
-		f.numbers[p] = n
-		f.places = append(f.places, p)
-	}
-	return n
 }

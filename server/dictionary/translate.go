@@ -3,6 +3,7 @@
 package dictionary
 
 import (
+	"cmp"
 	"slices"
 
 	"github.com/fleetprof/fleetprof/server/columns"
@@ -19,6 +20,7 @@ type Translation struct {
 
 	only       []string // names of the labels that are taken over, if some
 	some       bool
+	names      bool // of locations with functions only their names are taken over
 	nodes      Nodes
 	pages      []*nodePage // by page; nil where no stack was asked for
 	held       int         // pages whose nodes are in memory
@@ -56,6 +58,13 @@ func (t *Translation) WithLabels(names []string) *Translation {
 	return t
 }
 
+// WithNames has t take over of locations whose functions have names only these and the mapping: locations
+// that differ in the rest are one, and so are functions.
+func (t *Translation) WithNames() *Translation {
+	t.names = true
+	return t
+}
+
 // Size is about how many bytes of memory t holds, the nodes not counted that it was given.
 func (t *Translation) Size() int64 {
 	return 4*int64(len(t.strings)+len(t.mappings)+len(t.functions)+len(t.locations)+len(t.labels)+len(t.labelSets)) + 8*int64(len(t.pages)) + t.stackBytes
@@ -81,6 +90,9 @@ func (t *Translation) mapping(i uint32) uint32 {
 func (t *Translation) function(i uint32) uint32 {
 	if t.functions[i] == 0 {
 		f := t.from.Functions[i]
+		if t.names {
+			f = columns.Function{Name: cmp.Or(f.Name, f.SystemName)}
+		}
 		f.Name, f.SystemName, f.File = t.String(f.Name), t.String(f.SystemName), t.String(f.File)
 		t.functions[i] = t.to.Function(f) + 1
 	}
@@ -98,9 +110,24 @@ func (t *Translation) location(i uint32) uint32 {
 			t.lines[j].Function = t.function(t.lines[j].Function)
 		}
 		l.Lines = t.lines
+		if t.names && t.named(i) {
+			l.Address, l.Folded = 0, false
+			for j := range l.Lines {
+				l.Lines[j] = columns.Line{Function: l.Lines[j].Function}
+			}
+		}
 		t.locations[i] = t.to.location(l) + 1
 	}
 	return t.locations[i] - 1
+}
+
+// named reports whether all functions of a location have names.
+func (t *Translation) named(location uint32) bool {
+	lines := t.from.Locations[location].Lines
+	return len(lines) > 0 && !slices.ContainsFunc(lines, func(l columns.Line) bool {
+		f := &t.from.Functions[l.Function]
+		return f.Name == 0 && f.SystemName == 0
+	})
 }
 
 // Locations translates all locations and lets go of what t was made from: from then on it

@@ -19,16 +19,20 @@ type frame struct{ name, object string }
 // node is one box. A parent always has a smaller index than its children.
 type node struct{ parent, frame uint32 }
 
+// Bits are the two numbers.
+func (n node) Bits() uint64 { return uint64(n.parent)<<32 | uint64(n.frame) }
+
 // amount is what one profile says of a node, in CPU time in nanoseconds or in samples.
 type amount struct{ self, total int64 }
 
 // tree is a flame graph: node 0 is the root. Frames that call each other in
 // the same way are one node, and inlined calls are nodes of their own.
 type tree struct {
-	nodes    []node
-	amounts  [][]amount // of each profile that is drawn, one for each node
-	frames   table[frame, frame]
-	children map[uint64]uint32 // parent<<32 | frame → node
+	nodes   []node
+	levels  []int      // of each node, below the root
+	amounts [][]amount // of each profile that is drawn, one for each node
+	frames  table[frame, frame]
+	numbers dictionary.Numbers[node]
 
 	claim  *claim
 	before int64 // bytes that the claim has for the profiles
@@ -53,17 +57,18 @@ func (s shape) value(r row) int64 {
 	return r.value
 }
 
-// of asks for what there are levels for. Without the other labels samples of many processes are one.
+// of asks for what there are levels for. Without the other labels samples of many processes are one,
+// and without addresses and lines those of many places in a function.
 func (s shape) of(q request) request {
-	q.noStacks, q.onlyBy, q.by = s.depth <= len(s.by), true, s.by
+	q.noStacks, q.drawn, q.by = s.depth <= len(s.by), true, s.by
 	return q
 }
 
 // newTree draws profiles into one tree.
 func newTree(ctx context.Context, s shape, profiles ...*merged) (*tree, error) {
 	c := claimOf(ctx)
-	t := &tree{children: map[uint64]uint32{}, amounts: make([][]amount, len(profiles)), claim: c, before: c.held()}
-	t.newNode(node{frame: t.frame(frame{name: "all"})})
+	t := &tree{amounts: make([][]amount, len(profiles)), claim: c, before: c.held()}
+	t.newNode(node{frame: t.frame(frame{name: "all"})}, 0)
 	for i, m := range profiles {
 		if err := t.draw(ctx, m, s, i); err != nil {
 			return nil, err
@@ -89,35 +94,76 @@ func (t *tree) draw(ctx context.Context, m *merged, s shape, i int) error {
 			}
 		}
 	}
-	groups := t.groups(m, s.by)
-	var stack []uint32
-	drawn := 0
-	for _, r := range m.rows.values {
-		if drawn >= drawAtOnce {
-			drawn = 0
-			if err := t.check(ctx); err != nil {
-				return err
+	c := canvas{tree: t, merged: m, shape: s, locations: locations, drawn: make([]drawn, len(m.dict.Stacks))}
+	t.bytes += drawnBytes * int64(len(c.drawn))
+	defer func() { t.bytes -= drawnBytes * int64(len(c.drawn)) }()
+	groups, steps := t.groups(m, s.by), 0
+	for set, rows := range m.rows.bySet(m.dict.LabelSets.Len()) {
+		base := c.descend(0, groups[set])
+		for _, n := range rows {
+			if steps >= drawAtOnce {
+				steps = 0
+				if err := t.check(ctx); err != nil {
+					return err
+				}
 			}
+			r := m.rows.values[n]
+			at, boxes := c.stack(r.stack, uint32(set), base)
+			self := &t.amounts[i][at].self
+			*self = addSaturated(*self, s.value(r))
+			steps += boxes + 1
 		}
-		at, levels := uint32(0), s.depth
-		descend := func(frames []uint32) {
-			frames = frames[:min(levels, len(frames))]
-			levels -= len(frames)
-			for _, f := range frames {
-				at = t.child(at, f)
-			}
-			drawn += len(frames)
-		}
-		descend(groups[r.labelSet])
-		stack = m.dict.AppendFrames(stack[:0], r.stack)
-		for _, l := range slices.Backward(stack) {
-			descend(locations[l])
-		}
-		self := &t.amounts[i][at].self
-		*self = addSaturated(*self, s.value(r))
-		drawn++
 	}
 	return t.check(ctx)
+}
+
+// canvas draws the rows of a profile. Stacks share their outer frames, and what was drawn of one
+// is where the next begins.
+type canvas struct {
+	*tree
+	*merged
+	shape
+	locations [][]uint32 // frames of each location, the outermost first
+	drawn     []drawn    // of each stack
+	open      []uint32
+}
+
+// drawn is the box of a stack's innermost frame in the group of a label set, whose number plus 1
+// it is, or 0.
+type drawn struct{ set, node uint32 }
+
+// drawnBytes is what one of them takes.
+const drawnBytes = 8
+
+// stack gives the box of a stack below base, where the stacks of a label set begin, and how many frames
+// had to be looked up for it.
+func (c *canvas) stack(stack, set, base uint32) (at uint32, steps int) {
+	at, c.open = base, c.open[:0]
+	for ; stack != 0; stack = c.dict.Stacks[stack].Parent {
+		if d := c.drawn[stack]; d.set == set+1 {
+			at = d.node
+			break
+		}
+		c.open = append(c.open, stack)
+	}
+	for _, open := range slices.Backward(c.open) {
+		frames := c.locations[c.dict.Stacks[open].Location]
+		at = c.descend(at, frames)
+		c.drawn[open] = drawn{set + 1, at}
+		steps += len(frames)
+	}
+	return at, steps
+}
+
+// descend gives the box of the last of some frames that call each other, as far as there are levels.
+func (c *canvas) descend(at uint32, frames []uint32) uint32 {
+	for _, f := range frames {
+		if c.levels[at] >= c.depth {
+			break
+		}
+		at = c.child(at, f)
+	}
+	return at
 }
 
 // check reports whether drawing may go on.
@@ -128,9 +174,9 @@ func (t *tree) check(ctx context.Context) error {
 	return t.claim.hold(t.before + t.bytes + int64(len(t.nodes))*t.nodeBytes())
 }
 
-// nodeBytes is about what a node takes: itself, its place in the map, its amounts, and what
-// choosing the largest takes.
-func (t *tree) nodeBytes() int64 { return 8 + mapOverhead + 16*int64(len(t.amounts)) + 13 }
+// nodeBytes is about what a node takes: itself with its level and number, its amounts, and what choosing
+// the largest takes.
+func (t *tree) nodeBytes() int64 { return 16 + 8 + 16*int64(len(t.amounts)) + 9 }
 
 // sumUp computes the totals.
 func (t *tree) sumUp(all []amount) {
@@ -143,8 +189,8 @@ func (t *tree) sumUp(all []amount) {
 	}
 }
 
-func (t *tree) newNode(n node) (id uint32) {
-	t.nodes = append(t.nodes, n)
+func (t *tree) newNode(n node, level int) (id uint32) {
+	t.nodes, t.levels = append(t.nodes, n), append(t.levels, level)
 	for i := range t.amounts {
 		t.amounts[i] = append(t.amounts[i], amount{})
 	}
@@ -160,11 +206,11 @@ func (t *tree) frame(f frame) uint32 {
 }
 
 func (t *tree) child(parent, f uint32) uint32 {
-	key := uint64(parent)<<32 | uint64(f)
-	id, ok := t.children[key]
+	n := node{parent, f}
+	id, slot, ok := t.numbers.Find(t.nodes, n)
 	if !ok {
-		id = t.newNode(node{parent: parent, frame: f})
-		t.children[key] = id
+		id = t.newNode(n, t.levels[parent]+1)
+		t.numbers.Put(t.nodes, slot)
 	}
 	return id
 }
@@ -305,15 +351,8 @@ func number(t *table[string, string], s string) int64 {
 // largest share, or sum of shares if several profiles are drawn. Since a node
 // is never larger than its parent and comes after it, the parents of all of
 // them are among them.
-func (t *tree) largest(limit int) []uint32 {
-	all := make([]uint32, len(t.nodes))
-	for i := range all {
-		all[i] = uint32(i)
-	}
-	if len(all) <= limit {
-		return all
-	}
-	weight := make([]float64, len(all))
+func (t *tree) largest(limit int) (all []uint32) {
+	weight := make([]float64, len(t.nodes))
 	for _, amounts := range t.amounts {
 		for i, a := range amounts {
 			if a.total > 0 {
@@ -321,8 +360,23 @@ func (t *tree) largest(limit int) []uint32 {
 			}
 		}
 	}
-	slices.SortFunc(all, func(a, b uint32) int { return cmp.Or(cmp.Compare(weight[b], weight[a]), cmp.Compare(a, b)) })
-	return all[:limit]
+	least := -1.0 // what those that are not among the largest so far do not exceed
+	cut := func() {
+		slices.SortFunc(all, func(a, b uint32) int { return cmp.Or(cmp.Compare(weight[b], weight[a]), cmp.Compare(a, b)) })
+		if len(all) > limit {
+			all, least = all[:limit], weight[all[limit-1]]
+		}
+	}
+	for i, w := range weight {
+		if w <= least {
+			continue
+		}
+		if all = append(all, uint32(i)); len(all) >= 2*limit {
+			cut()
+		}
+	}
+	cut()
+	return all
 }
 
 func (t *tree) compareFrames(a, b uint32) int {

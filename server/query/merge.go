@@ -17,7 +17,7 @@ import (
 type merged struct {
 	kind     block.Type
 	noStacks bool     // all stacks are empty: rows have labels only
-	onlyBy   bool     // rows have no labels but by
+	drawn    bool     // rows have no labels but by, and named code nothing but its names
 	by       []string // names of labels
 	claim    *claim
 	before   int64 // bytes that the claim has for what else there is
@@ -73,6 +73,22 @@ func (r *rows) of(stack, labelSet uint32) *row {
 	return &r.values[id]
 }
 
+// bySet gives the numbers of the rows of each of so many label sets.
+func (r *rows) bySet(sets int) [][]uint32 {
+	counts := make([]int, sets)
+	for _, v := range r.values {
+		counts[v.labelSet]++
+	}
+	all, of := make([][]uint32, sets), make([]uint32, len(r.values))
+	for set, n := range counts {
+		all[set], of = of[:0:n], of[n:]
+	}
+	for i, v := range r.values {
+		all[v.labelSet] = append(all[v.labelSet], uint32(i))
+	}
+	return all
+}
+
 // held is about how many bytes of memory r takes.
 func (r *rows) held() int64 { return rowBytes*int64(len(r.values)) + setBytes*int64(len(r.sets)) }
 
@@ -118,7 +134,7 @@ func (m *merged) hold(besides int64) error { return m.claim.hold(m.before + m.he
 func (m *merged) add(ctx context.Context, p *part) error {
 	m.addWindows(p)
 	labels := m.dict.Translate(p.index.Labels)
-	if m.onlyBy {
+	if m.drawn {
 		labels.WithLabels(m.by)
 	}
 	translations := labels.Size()
@@ -129,6 +145,9 @@ func (m *merged) add(ctx context.Context, p *part) error {
 		if stacks == nil && !m.noStacks {
 			if stacks, err = p.translate(m.dict); err != nil {
 				return err
+			}
+			if m.drawn {
+				stacks.WithNames()
 			}
 		}
 		if m.addRows(p, rows, labels, s.LabelSet, stacks, found) {

@@ -125,7 +125,7 @@ type request struct {
 	kind     kind
 	span     Range
 	noStacks bool // the answer has no use for them
-	onlyBy   bool // the answer has no use for labels but by
+	drawn    bool // the answer has no use for labels but by, nor of named code for more than the names
 	by       []string
 	samples  bool   // are counted, not CPU time
 	lists    bool   // types may be several, since no values are summed up:
@@ -160,7 +160,7 @@ func parseRequest(r *http.Request, now time.Time) (request, error) {
 // merge collects the samples that a query selects.
 func (a *API) merge(ctx context.Context, q request) (*merged, error) {
 	m := newMerged(claimOf(ctx))
-	m.noStacks, m.onlyBy, m.by, m.limit = q.noStacks, q.onlyBy, q.by, a.limit
+	m.noStacks, m.drawn, m.by, m.limit = q.noStacks, q.drawn, q.by, a.limit
 	skipped, err := a.visit(ctx, q, func(p *part) error { return m.add(ctx, p) })
 	m.skipped = skipped
 	if err != nil {

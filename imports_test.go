@@ -74,6 +74,7 @@ func plan() []room {
 		{name: "symbolize/llvmtest", rooms: list("internal/programtest"), never: network}, // for tests
 		{name: "internal/matching", modules: list(prometheus), never: outside},
 		{name: "internal/endpoint", never: []string{"syscall"}},
+		{name: "internal/cputime", never: network},
 		{name: "internal/bootclock", modules: list(sys), never: network},
 		{name: "internal/statedir", modules: list(sys), never: network},
 		{name: "policy", rooms: list("sample", "internal/matching"), modules: list(yaml), never: outside},
@@ -92,11 +93,11 @@ func plan() []room {
 				"profiler/threadcontext", "profiler/tlscode"),
 			modules: list(bpfLoader, compress, metrics, sync, sys), never: network,
 		},
-		{name: "profiler/governor", modules: list(metrics, sys), never: network},
+		{name: "profiler/governor", rooms: list("internal/cputime"), modules: list(metrics, sys), never: network},
 		{name: "attribute", rooms: list("sample", "internal/procfs"), modules: list(metrics, prometheus, common, sync, sys)},
 		{name: "attribute/container/containerd", rooms: list("sample", "attribute"), modules: list(metrics, runtimeAPI, grpc, protobuf)},
 		{name: "attribute/container/kubernetes", rooms: list("sample"), modules: list(metrics, clientGo, apiTypes, logging)},
-		{name: "symbolize", rooms: list("sample", "internal/objfile", "internal/gopclntab"), modules: list(demangle, xz, compress, metrics, sync), never: network},
+		{name: "symbolize", rooms: list("sample", "internal/cputime", "internal/objfile", "internal/gopclntab"), modules: list(demangle, xz, compress, metrics, sync), never: network},
 		{name: "debuginfod", rooms: list("internal/objfile", "internal/endpoint"), modules: list(metrics, sys)},
 		{name: "window", rooms: list("sample"), modules: list(compress, pprof, metrics), never: network},
 		{name: "server/columns", modules: list(compress), never: outside},
@@ -111,13 +112,13 @@ func plan() []room {
 		// The one place on the server's side that knows how code is named.
 		{name: "server/debuginfo", rooms: list("sample", "internal/objfile", "symbolize"), modules: list(metrics)},
 		{
-			name: "server", rooms: list("sample", "policy", "internal/matching", "server/columns", "wire", "server/access", "server/debuginfo"),
+			name: "server", rooms: list("sample", "policy", "internal/cputime", "internal/matching", "server/columns", "wire", "server/access", "server/debuginfo"),
 			modules: list(compress, pprof, metrics, sync, sys, connect, protobuf, parca, pyroscope, otlpAPI, parquet),
 		},
 		{name: "storeclient", rooms: list("internal/endpoint"), modules: list(pprof, connect, parca, pyroscope, protobuf), never: list("os", "syscall")},
 		{
 			name: "cmd",
-			rooms: list("sample", "policy", "policy/remote", "internal/objfile", "internal/procfs", "internal/statedir", "bpf", "profiler", "profiler/governor", "attribute",
+			rooms: list("sample", "policy", "policy/remote", "internal/cputime", "internal/objfile", "internal/procfs", "internal/statedir", "bpf", "profiler", "profiler/governor", "attribute",
 				"attribute/container/containerd", "attribute/container/kubernetes", "symbolize", "debuginfod", "window", "uploader", "server/columns", "server", "server/access", "server/debuginfo", "storeclient"),
 			modules: list(flags, units, yaml, compress, pprof, metrics, prometheus, sync, sys),
 		},

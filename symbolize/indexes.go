@@ -14,6 +14,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/fleetprof/fleetprof/internal/cputime"
 	"github.com/fleetprof/fleetprof/symbolize/dwarfsym"
 	"github.com/fleetprof/fleetprof/symbolize/index"
 	"github.com/fleetprof/fleetprof/symbolize/lru"
@@ -188,9 +189,9 @@ func (x *indexes) make(ctx context.Context, id identity, t *openedTable) {
 	if debug == nil {
 		return // it has been wanted twice
 	}
-	begin := dwarfsym.ThreadTime()
+	begin := cputime.Thread()
 	size, err := x.write(ctx, id, t.table, debug)
-	x.metrics.buildSeconds.Add((dwarfsym.ThreadTime() - begin).Seconds())
+	x.metrics.buildSeconds.Add((cputime.Thread() - begin).Seconds())
 	if ctx.Err() != nil {
 		return
 	}
@@ -234,7 +235,7 @@ func (x *indexes) write(ctx context.Context, id identity, t *table, debug *dwarf
 	}
 	defer f.Close()
 	to := index.NewWriter(&synced{f: f}, key, x.dir.FileBytes())
-	p := pace{ctx: ctx, units: x.units, most: buildTime, at: dwarfsym.ThreadTime()}
+	p := pace{ctx: ctx, units: x.units, most: buildTime, at: cputime.Thread()}
 	if err = write(to, t, debug, p, x.names); err == nil && debug.Incomplete() {
 		err = errIncomplete
 	}
@@ -277,7 +278,7 @@ type pace struct {
 
 // turn waits until there is time to go on.
 func (p *pace) turn() error {
-	d := dwarfsym.ThreadTime() - p.at
+	d := cputime.Thread() - p.at
 	if d < buildSlice && p.spent > 0 {
 		return nil
 	}
@@ -287,7 +288,7 @@ func (p *pace) turn() error {
 	if err := p.units.Pause(p.ctx, d); err != nil {
 		return err
 	}
-	p.at = dwarfsym.ThreadTime()
+	p.at = cputime.Thread()
 	return nil
 }
 

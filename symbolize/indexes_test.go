@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/fleetprof/fleetprof/internal/cputime"
 	"github.com/fleetprof/fleetprof/internal/objfile/objfiletest"
 	"github.com/fleetprof/fleetprof/sample"
 	"github.com/fleetprof/fleetprof/symbolize/dwarfsym"
@@ -239,7 +240,7 @@ func indexOf(t *testing.T, l *loading, table *table) *index.Reader {
 	var out bytes.Buffer
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	p := pace{ctx: t.Context(), units: dwarfsym.NewUnits(1<<20, 100, time.Hour), most: time.Second, at: dwarfsym.ThreadTime()}
+	p := pace{ctx: t.Context(), units: dwarfsym.NewUnits(1<<20, 100, time.Hour), most: time.Second, at: cputime.Thread()}
 	err := write(index.NewWriter(&out, index.Key{}, 4<<20), table, table.debug, p, l.names)
 	switch {
 	case errors.Is(err, errTooSlow), errors.Is(err, index.ErrTooLarge), errors.Is(err, errIndexed):

@@ -40,6 +40,7 @@ func (c *runCommand) Run(ctx context.Context, con *console) error {
 		return err
 	}
 	defer a.Close()
+	a.governor.Exclude(s.meter.Spent)
 
 	// The server outlives the agent, so that the last window is stored.
 	serving, stop := context.WithCancel(context.WithoutCancel(ctx))

@@ -16,6 +16,7 @@ import (
 	"github.com/alecthomas/units"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/fleetprof/fleetprof/internal/cputime"
 	"github.com/fleetprof/fleetprof/server"
 	"github.com/fleetprof/fleetprof/server/access"
 	"github.com/fleetprof/fleetprof/server/debuginfo"
@@ -122,6 +123,7 @@ type storeServer struct {
 	store    *store.Store
 	server   *server.Server
 	listener *listener
+	meter    cputime.Meter // what it costs but for taking profiles
 }
 
 func newStoreServer(c serving, registry *prometheus.Registry, log *slog.Logger) (_ *storeServer, err error) {
@@ -135,7 +137,7 @@ func newStoreServer(c serving, registry *prometheus.Registry, log *slog.Logger) 
 		return nil, err
 	}
 	if s.store, err = store.Open(c.Data, store.Options{
-		MaxBytes: int64(c.MaxBytes), MaxAge: c.Retention, Logger: log, Registerer: registry,
+		MaxBytes: int64(c.MaxBytes), MaxAge: c.Retention, Logger: log, Registerer: registry, Meter: &s.meter,
 	}); err != nil {
 		return nil, err
 	}
@@ -154,6 +156,7 @@ func newStoreServer(c serving, registry *prometheus.Registry, log *slog.Logger) 
 		Guard: s.listener.guard, Limiter: limiter, DebugInfoBytes: int64(c.DebugInfo),
 		Queries: query.Options{
 			Timeout: c.QueryTimeout, MaxResult: int64(c.QueryMemory), MaxMemory: int64(c.QueriesMemory), MaxConcurrent: c.QueryConcurrency,
+			Meter: &s.meter,
 		},
 	})
 	return s, err

@@ -16,6 +16,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sys/unix"
+
+	"github.com/fleetprof/fleetprof/internal/cputime"
 )
 
 const (
@@ -60,11 +62,12 @@ type Options struct {
 
 // Governor is one at work. Run may be called once.
 type Governor struct {
-	opts   Options
-	budget atomic.Uint64 // math.Float64bits
-	law    *law
-	stats  *stats
-	// At the last round: when it was, and the CPU time of this process until then.
+	opts    Options
+	besides func() time.Duration
+	budget  atomic.Uint64 // math.Float64bits
+	law     *law
+	stats   *stats
+	// At the last round: when it was, and the CPU time of sampling until then.
 	at   time.Time
 	used time.Duration
 	// kernel is how many CPUs the BPF programs kept busy when that was measured, which is to be done
@@ -77,10 +80,14 @@ type Governor struct {
 
 // New returns a Governor that has measured nothing yet.
 func New(o Options) *Governor {
-	g := &Governor{opts: o, law: newLaw(o.Budget, o.Sampling.Wanted()), stats: newStats(o.Registerer, o.Sampling)}
+	g := &Governor{opts: o, besides: func() time.Duration { return 0 }, law: newLaw(o.Budget, o.Sampling.Wanted()), stats: newStats(o.Registerer, o.Sampling)}
 	g.SetBudget(o.Budget)
 	return g
 }
+
+// Exclude says what CPU time this process has used for other things than sampling, such as for a store.
+// It must be called before Run.
+func (g *Governor) Exclude(besides func() time.Duration) { g.besides = besides }
 
 // SetBudget changes the budget, from the next round on. It may be called at any time.
 func (g *Governor) SetBudget(budget float64) {
@@ -97,7 +104,7 @@ func (g *Governor) Run(ctx context.Context) error {
 	}
 	var err error
 	g.at = time.Now()
-	if g.used, err = processTime(); err != nil {
+	if g.used, err = g.cost(); err != nil {
 		return err
 	}
 	for {
@@ -156,7 +163,7 @@ func (g *Governor) rest() (err error) {
 		return fmt.Errorf("lift the limit of sampling: %w", err)
 	}
 	g.at = time.Now()
-	g.used, err = processTime()
+	g.used, err = g.cost()
 	return err
 }
 
@@ -166,12 +173,12 @@ func (g *Governor) measure(ctx context.Context) (process, kernel float64, err er
 	if err := g.measureKernel(ctx); err != nil {
 		return 0, 0, err
 	}
-	used, err := processTime()
+	used, err := g.cost()
 	if err != nil {
 		return 0, 0, err
 	}
 	now := time.Now()
-	process = (used - g.used).Seconds() / now.Sub(g.at).Seconds()
+	process = max(0, used-g.used).Seconds() / now.Sub(g.at).Seconds() // what is besides is told when it is over
 	g.at, g.used = now, used
 	return process, g.kernel, nil
 }
@@ -202,14 +209,13 @@ func (g *Governor) measureKernel(ctx context.Context) (err error) {
 	return err
 }
 
-// processTime is the CPU time of all threads of this process since its start, in user
-// and in kernel mode: getrusage(2).
-func processTime() (time.Duration, error) {
-	var usage unix.Rusage
-	if err := unix.Getrusage(unix.RUSAGE_SELF, &usage); err != nil {
-		return 0, fmt.Errorf("read CPU time of this process: %w", err)
+// cost is the CPU time that this process has used, without what it does besides sampling.
+func (g *Governor) cost() (time.Duration, error) {
+	used, err := cputime.Process()
+	if err == nil {
+		used -= g.besides()
 	}
-	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano()), nil
+	return used, err
 }
 
 // report tells of a change, and of a cost that no change can lower.

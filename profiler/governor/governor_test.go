@@ -6,11 +6,14 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"testing"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sys/unix"
+
+	"github.com/fleetprof/fleetprof/internal/cputime"
 )
 
 // busyKernel is sampling whose BPF programs keep so many CPUs busy.
@@ -68,5 +71,37 @@ func TestKernelMayNotBeMeasured(t *testing.T) {
 	g.at = time.Now().Add(-time.Hour)
 	if err := g.round(t.Context()); err != nil || !g.unmeasured || g.kernel != 0 {
 		t.Errorf("%v, known %v, %v CPUs", err, g.unmeasured, g.kernel)
+	}
+}
+
+// What this process does besides sampling is no cost of it, even if it is told late.
+func TestOtherWorkIsExcluded(t *testing.T) {
+	g := newTestGovernor(&busyKernel{})
+	other := time.Duration(0)
+	g.Exclude(func() time.Duration { return other })
+	measure := func() (process float64) {
+		t.Helper()
+		process, _, err := g.measure(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return process
+	}
+	work := func() {
+		for begin := cputime.Thread(); cputime.Thread()-begin < time.Second; {
+		}
+	}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	measure()
+	if work(); measure() < 0.1 {
+		t.Error("work is no cost")
+	}
+	work()
+	if other += time.Second; measure() > 0.1 {
+		t.Error("work that is excluded is a cost")
+	}
+	if other += time.Hour; measure() != 0 {
+		t.Error("work that was told late makes a cost")
 	}
 }

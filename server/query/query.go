@@ -42,6 +42,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/fleetprof/fleetprof/internal/cputime"
 	"github.com/fleetprof/fleetprof/server/store"
 )
 
@@ -73,6 +74,8 @@ type Options struct {
 	MaxResult, MaxMemory int64
 	// Names names code of which profiles have only the address; it may be nil.
 	Names Namer
+	// Meter counts the CPU time of answers; it may be nil.
+	Meter *cputime.Meter
 	// Client tells clients apart; without it all are one.
 	Client func(r *http.Request) string
 }
@@ -86,6 +89,7 @@ type API struct {
 	turns   *turns
 	memory  *memory
 	names   Namer
+	meter   *cputime.Meter
 	timeout time.Duration
 	limit   int64 // of the memory of one request, in bytes
 	client  func(r *http.Request) string
@@ -103,6 +107,7 @@ func New(o Options) (*API, error) {
 		timeout: orDefault(o.Timeout, DefaultTimeout),
 		limit:   orDefault(o.MaxResult, DefaultMaxResult),
 		names:   o.Names,
+		meter:   o.Meter,
 		client:  o.Client,
 	}
 	var err error

@@ -56,7 +56,8 @@ func (a *API) inTurn(ctx context.Context, answer func(ctx context.Context) error
 		return err
 	}
 	defer end()
-	return a.orTooLong(answer(limited))
+	a.meter.Do(func() { err = answer(limited) })
+	return a.orTooLong(err)
 }
 
 // count keeps the metrics of a query that began then and had this result.

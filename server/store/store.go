@@ -27,6 +27,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
+	"github.com/fleetprof/fleetprof/internal/cputime"
 	"github.com/fleetprof/fleetprof/server/durable"
 	"github.com/fleetprof/fleetprof/server/store/wal"
 )
@@ -61,6 +62,8 @@ type Options struct {
 	MaxAge     time.Duration
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer
+	// Meter counts the CPU time of what Run does; it may be nil.
+	Meter *cputime.Meter
 }
 
 // Store is safe for concurrent use. Its locks are taken in the order in which they
@@ -71,6 +74,7 @@ type Store struct {
 	maxAge   time.Duration
 	log      *slog.Logger
 	metrics  *metrics
+	meter    *cputime.Meter
 	lock     *os.File
 	codec    codec
 	wake     chan struct{} // asks Run to seal
@@ -101,7 +105,7 @@ type Store struct {
 // that holds anything else than a store is refused.
 func Open(dir string, o Options) (_ *Store, err error) {
 	s := &Store{
-		dir: dir, maxBytes: o.MaxBytes, maxAge: o.MaxAge, log: o.Logger,
+		dir: dir, maxBytes: o.MaxBytes, maxAge: o.MaxAge, log: o.Logger, meter: o.Meter,
 		wake: make(chan struct{}, 1), ids: newIDSet(), logs: map[uint64]logFile{}, head: newHead(time.Now()),
 	}
 	if s.maxBytes == 0 {
@@ -194,7 +198,7 @@ func (s *Store) every(ctx context.Context, wake <-chan struct{}, f func(ctx cont
 	tick := time.NewTicker(maintainEvery)
 	defer tick.Stop()
 	for {
-		f(ctx, time.Now())
+		s.meter.Do(func() { f(ctx, time.Now()) })
 		select {
 		case <-ctx.Done():
 			return nil

@@ -7,9 +7,9 @@ import (
 	"math"
 	"runtime"
 	"sync"
-	"syscall"
 	"time"
 
+	"github.com/fleetprof/fleetprof/internal/cputime"
 	"github.com/fleetprof/fleetprof/symbolize/lru"
 )
 
@@ -61,19 +61,10 @@ const waitPart = 8
 func (k *Units) cost(read func()) time.Duration {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	begin, used := k.now(), ThreadTime()
+	begin, used := k.now(), cputime.Thread()
 	read()
-	used = ThreadTime() - used
+	used = cputime.Thread() - used
 	return used + max(0, k.now().Sub(begin)-used)/waitPart
-}
-
-// ThreadTime is the CPU time that the calling thread has used, see getrusage(2).
-func ThreadTime() time.Duration {
-	var r syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_THREAD, &r); err != nil {
-		return 0
-	}
-	return time.Duration(r.Utime.Nano() + r.Stime.Nano())
 }
 
 // borrow gives a unit whatever time there is, until release is called; its bytes count meanwhile. The lock of

@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cputime
+
+import (
+	"testing"
+	"time"
+)
+
+// A meter counts CPU time and not time, also of work that panics.
+func TestMeter(t *testing.T) {
+	const work = 100 * time.Millisecond
+	var m Meter
+	before, err := Process()
+	if err != nil {
+		t.Fatal(err)
+	}
+	func() {
+		defer func() { _ = recover() }()
+		m.Do(func() {
+			for begin := Thread(); Thread()-begin < work; {
+			}
+			panic("stop")
+		})
+	}()
+	after, err := Process()
+	if err != nil {
+		t.Fatal(err)
+	}
+	const tick = 10 * time.Millisecond // as coarse as some kernels count
+	if worked := m.Spent(); worked < work || worked > after-before+tick {
+		t.Errorf("%v of %v that the process took", worked, after-before)
+	}
+	worked := m.Spent()
+	m.Do(func() { time.Sleep(2 * work) })
+	if slept := m.Spent() - worked; slept > work/2 {
+		t.Errorf("to sleep for %v costs %v", 2*work, slept)
+	}
+	called := false
+	if (*Meter)(nil).Do(func() { called = true }); !called {
+		t.Error("nothing is done without a meter")
+	}
+}

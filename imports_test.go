@@ -74,7 +74,7 @@ func plan() []room {
 		{name: "symbolize/llvmtest", rooms: list("internal/programtest"), never: network}, // for tests
 		{name: "internal/matching", modules: list(prometheus), never: outside},
 		{name: "internal/endpoint", never: []string{"syscall"}},
-		{name: "internal/cputime", never: network},
+		{name: "internal/cputime", modules: list(sys), never: network},
 		{name: "internal/bootclock", modules: list(sys), never: network},
 		{name: "internal/statedir", modules: list(sys), never: network},
 		{name: "policy", rooms: list("sample", "internal/matching"), modules: list(yaml), never: outside},

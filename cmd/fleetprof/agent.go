@@ -14,9 +14,11 @@ import (
 	"github.com/alecthomas/units"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/fleetprof/fleetprof/internal/cputime"
 	"github.com/fleetprof/fleetprof/policy/remote"
 	"github.com/fleetprof/fleetprof/profiler"
 	"github.com/fleetprof/fleetprof/profiler/governor"
+	"github.com/fleetprof/fleetprof/sample"
 	"github.com/fleetprof/fleetprof/uploader"
 	"github.com/fleetprof/fleetprof/uploader/dir"
 	"github.com/fleetprof/fleetprof/uploader/otlp"
@@ -191,6 +193,8 @@ type agent struct {
 	clock    window.Clock
 	log      *slog.Logger
 	failed   prometheus.Counter
+	windows  int           // that were cut
+	starting cputime.Meter // what the first ones cost
 }
 
 // policies is where the policy comes from that an agent obeys, and where the last good one is
@@ -226,6 +230,7 @@ func newAgent(c continuous, to uploader.Options, from policies, files nameFiles,
 		pipeline: p, governor: newGovernor(c.CPUBudget, p.selection, reg, con.log),
 		upload: upload, clock: window.NewClock(p.encoding.Host, c.Window), log: con.log, failed: failed,
 	}
+	a.governor.Exclude(&a.starting)
 	a.reload = newReloader(con.invocation, a.use, reg, con.log)
 	return a, nil
 }
@@ -296,9 +301,20 @@ func afterwards(ctx context.Context, later time.Duration) (context.Context, cont
 	}
 }
 
-// finish hands the current window to the uploader.
+// startWindows are those that meet most of what runs: the first one, of which there may be a moment only,
+// and the next.
+const startWindows = 2
+
+// finish hands the current window to the uploader. To name what runs for the first time is a part of the
+// start, which no lower frequency makes cheaper.
 func (a *agent) finish(ctx context.Context) {
-	p, err := a.cut(ctx)
+	var p sample.Profile
+	var err error
+	var meter *cputime.Meter
+	if a.windows++; a.windows <= startWindows {
+		meter = &a.starting
+	}
+	meter.Do(func() { p, err = a.cut(ctx) })
 	if err != nil {
 		a.failed.Inc()
 		a.log.Error("window dropped", "error", err)

@@ -40,7 +40,7 @@ func (c *runCommand) Run(ctx context.Context, con *console) error {
 		return err
 	}
 	defer a.Close()
-	a.governor.Exclude(s.meter.Spent)
+	a.governor.Exclude(&s.meter)
 
 	// The server outlives the agent, so that the last window is stored.
 	serving, stop := context.WithCancel(context.WithoutCancel(ctx))

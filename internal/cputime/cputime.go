@@ -7,14 +7,15 @@ import (
 	"fmt"
 	"runtime"
 	"sync/atomic"
-	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Process is the CPU time of all threads of this process since its start, in user and in kernel
-// mode: getrusage(2).
+// mode: CLOCK_PROCESS_CPUTIME_ID of clock_gettime(2).
 func Process() (time.Duration, error) {
-	used, err := read(syscall.RUSAGE_SELF)
+	used, err := read(unix.CLOCK_PROCESS_CPUTIME_ID)
 	if err != nil {
 		return 0, fmt.Errorf("read CPU time of this process: %w", err)
 	}
@@ -23,16 +24,17 @@ func Process() (time.Duration, error) {
 
 // Thread is that of the calling thread.
 func Thread() time.Duration {
-	used, _ := read(syscall.RUSAGE_THREAD) // fails on no kernel since 2.6.26
+	used, _ := read(unix.CLOCK_THREAD_CPUTIME_ID) // it is in POSIX
 	return used
 }
 
-func read(who int) (time.Duration, error) {
-	var r syscall.Rusage
-	if err := syscall.Getrusage(who, &r); err != nil {
+// read is exact to the moment, which getrusage(2) is to the last tick only.
+func read(clock int32) (time.Duration, error) {
+	var ts unix.Timespec
+	if err := unix.ClockGettime(clock, &ts); err != nil {
 		return 0, err
 	}
-	return time.Duration(r.Utime.Nano() + r.Stime.Nano()), nil
+	return time.Duration(ts.Nano()), nil
 }
 
 // Meter sums up what some work of this process costs. The zero value is ready, and a nil one

@@ -62,11 +62,11 @@ type Options struct {
 
 // Governor is one at work. Run may be called once.
 type Governor struct {
-	opts    Options
-	besides func() time.Duration
-	budget  atomic.Uint64 // math.Float64bits
-	law     *law
-	stats   *stats
+	opts   Options
+	others []*cputime.Meter
+	budget atomic.Uint64 // math.Float64bits
+	law    *law
+	stats  *stats
 	// At the last round: when it was, and the CPU time of sampling until then.
 	at   time.Time
 	used time.Duration
@@ -80,14 +80,13 @@ type Governor struct {
 
 // New returns a Governor that has measured nothing yet.
 func New(o Options) *Governor {
-	g := &Governor{opts: o, besides: func() time.Duration { return 0 }, law: newLaw(o.Budget, o.Sampling.Wanted()), stats: newStats(o.Registerer, o.Sampling)}
+	g := &Governor{opts: o, law: newLaw(o.Budget, o.Sampling.Wanted()), stats: newStats(o.Registerer, o.Sampling)}
 	g.SetBudget(o.Budget)
 	return g
 }
 
-// Exclude says what CPU time this process has used for other things than sampling, such as for a store.
-// It must be called before Run.
-func (g *Governor) Exclude(besides func() time.Duration) { g.besides = besides }
+// Exclude takes what a meter counts for no cost of sampling. It must be called before Run.
+func (g *Governor) Exclude(m *cputime.Meter) { g.others = append(g.others, m) }
 
 // SetBudget changes the budget, from the next round on. It may be called at any time.
 func (g *Governor) SetBudget(budget float64) {
@@ -178,7 +177,7 @@ func (g *Governor) measure(ctx context.Context) (process, kernel float64, err er
 		return 0, 0, err
 	}
 	now := time.Now()
-	process = max(0, used-g.used).Seconds() / now.Sub(g.at).Seconds() // what is besides is told when it is over
+	process = max(0, used-g.used).Seconds() / now.Sub(g.at).Seconds() // what is excluded is told when it is over
 	g.at, g.used = now, used
 	return process, g.kernel, nil
 }
@@ -209,11 +208,11 @@ func (g *Governor) measureKernel(ctx context.Context) (err error) {
 	return err
 }
 
-// cost is the CPU time that this process has used, without what it does besides sampling.
+// cost is the CPU time that this process has used, without what is excluded.
 func (g *Governor) cost() (time.Duration, error) {
 	used, err := cputime.Process()
-	if err == nil {
-		used -= g.besides()
+	for _, m := range g.others {
+		used -= m.Spent()
 	}
 	return used, err
 }

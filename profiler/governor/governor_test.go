@@ -74,11 +74,11 @@ func TestKernelMayNotBeMeasured(t *testing.T) {
 	}
 }
 
-// What this process does besides sampling is no cost of it, even if it is told late.
+// What is excluded is no cost, even if it is told late.
 func TestOtherWorkIsExcluded(t *testing.T) {
 	g := newTestGovernor(&busyKernel{})
-	other := time.Duration(0)
-	g.Exclude(func() time.Duration { return other })
+	var other cputime.Meter
+	g.Exclude(&other)
 	measure := func() (process float64) {
 		t.Helper()
 		process, _, err := g.measure(t.Context())
@@ -97,11 +97,15 @@ func TestOtherWorkIsExcluded(t *testing.T) {
 	if work(); measure() < 0.1 {
 		t.Error("work is no cost")
 	}
-	work()
-	if other += time.Second; measure() > 0.1 {
+	if other.Do(work); measure() > 0.1 {
 		t.Error("work that is excluded is a cost")
 	}
-	if other += time.Hour; measure() != 0 {
-		t.Error("work that was told late makes a cost")
+	other.Do(func() {
+		if work(); measure() < 0.1 {
+			t.Error("work is no cost until it is told")
+		}
+	})
+	if measure() != 0 {
+		t.Error("work that is told late makes a cost")
 	}
 }

@@ -7,11 +7,11 @@ import "slices"
 // The constants of the law. docs/selection.md has the reasons. Times are in rounds.
 const (
 	floor = 1 // Hz
-	// far is how many times the budget a cost must be for one round to be enough.
-	far = 3
-	// soon is over how many rounds a cost is judged otherwise: profiles are encoded in
-	// every second one.
+	// soon is how many rounds must each cost too much to be enough, and how many there must be at a new frequency
+	// to be judged together: profiles are encoded in every second one.
 	soon = 2
+	// minute is how many rounds are judged together at most.
+	minute = 12
 	// goalDown and goalUp are the parts of the budget that a change of frequency aims at,
 	// as if all of the cost went with it. Less on the way down, because not all does.
 	goalDown = 0.7
@@ -40,7 +40,7 @@ type law struct {
 	// frequency is the present one; free says that it is what is wanted.
 	frequency int
 	free      bool
-	// costs are those of the last rounds at this frequency, at most patience of them.
+	// costs are those of the last rounds at this frequency, at most minute of them.
 	costs []float64
 	// rounds is how many there were at this frequency, wait how many there must be
 	// before a step up.
@@ -80,7 +80,7 @@ func (l *law) observe(cost float64, wanted int) int {
 		return l.frequency
 	}
 	l.costs = append(l.costs, cost)
-	if len(l.costs) > patience {
+	if len(l.costs) > minute {
 		l.costs = slices.Delete(l.costs, 0, 1)
 	}
 	l.rounds++
@@ -93,16 +93,23 @@ func (l *law) observe(cost float64, wanted int) int {
 	return l.frequency
 }
 
-// over is the cost that is too high; 0 if none is.
+// over is the cost that is too high; 0 if none is. What happens once, such as that names of a new program are
+// read, may take what the minute has left: a lower frequency would not have made it cheaper.
 func (l *law) over() float64 {
-	last := l.costs[len(l.costs)-1]
-	if last > far*l.budget {
-		return last
+	n := len(l.costs)
+	if n < soon {
+		return 0
 	}
-	if n := len(l.costs); n >= soon {
-		if cost := mean(l.costs[n-soon:]); cost > l.budget {
-			return cost
-		}
+	if last := l.costs[n-soon:]; slices.Min(last) > l.budget {
+		return mean(last)
+	}
+	cost := mean(l.costs)
+	spent := cost
+	if l.free { // nothing was too much so far
+		spent *= float64(n) / minute
+	}
+	if spent > l.budget {
+		return cost
 	}
 	return 0
 }

@@ -114,17 +114,45 @@ func TestLawKeepsWhatCostsNothing(t *testing.T) {
 	}
 }
 
-// One dear round that is not far over the budget changes nothing.
+// A dear round now and then changes nothing while the minute is within the budget, neither without a limit nor
+// with one.
 func TestLawIsPatient(t *testing.T) {
-	l := newLaw(0.01, 19)
+	const budget, calm, dear = 0.01, 0.003, 0.06
+	l := newLaw(budget, 19)
 	for i := range 100 {
-		cost := 0.002
-		if i%10 == 9 {
-			cost = 0.015
+		cost := calm
+		if i%minute == 0 {
+			cost = dear
 		}
 		if f := l.observe(cost, 19); f != 19 {
 			t.Fatalf("%d Hz in round %d", f, i)
 		}
+	}
+	l.observe(2*budget, 19)
+	if l.observe(2*budget, 19); l.frequency == 19 {
+		t.Fatal("nothing follows from what goes on")
+	}
+	for range patience - 1 {
+		l.observe(budget*slack, 19)
+	}
+	limited := l.frequency
+	if l.observe(1.5*budget, 19); l.frequency != limited {
+		t.Errorf("%d Hz after one round, had %d", l.frequency, limited)
+	}
+}
+
+// Dear rounds that are more than the minute's budget together have their consequence, however short each is.
+func TestLawAddsUp(t *testing.T) {
+	l := newLaw(0.01, 19)
+	for i := range 2 * minute {
+		cost := 0.001
+		if i%4 == 0 {
+			cost = 0.05
+		}
+		l.observe(cost, 19)
+	}
+	if l.frequency == 19 {
+		t.Error("three rounds of 5 % in a minute are no cost")
 	}
 }
 
@@ -169,7 +197,7 @@ func TestBudgetChanges(t *testing.T) {
 	l := newLaw(0.01, 100)
 	cost := func() float64 { return 0.0005 * float64(l.frequency) } // 5 % at 100 Hz
 	l.observe(cost(), 100)
-	if l.frequency > 20 {
+	if l.observe(cost(), 100); l.frequency > 20 {
 		t.Fatalf("%d Hz", l.frequency)
 	}
 	l.wait = mostPatience
@@ -185,6 +213,7 @@ func TestBudgetChanges(t *testing.T) {
 		t.Errorf("%d Hz without a budget", l.frequency)
 	}
 	l.setBudget(0.01, 100)
+	l.observe(cost(), 100)
 	if l.observe(cost(), 100); l.frequency > 20 {
 		t.Errorf("%d Hz with a budget again", l.frequency)
 	}

@@ -2,7 +2,11 @@
 
 package dictionary
 
-import "github.com/fleetprof/fleetprof/server/columns"
+import (
+	"slices"
+
+	"github.com/fleetprof/fleetprof/server/columns"
+)
 
 // LabelSets are sets of labels, by number. A set is a few numbers of labels: there are as many sets
 // as there are processes, and most of what they say they have in common.
@@ -34,9 +38,18 @@ func (s *LabelSets) Numbers(set uint32) []uint32 {
 }
 
 // Add adds a set. Of labels that are known, by their numbers, no other copy is made; whoever adds
-// few sets needs no such map.
+// few sets needs no such map. Those that the set before has at the same place need not be looked up: sets that lie
+// together differ in little.
 func (s *LabelSets) Add(known map[columns.Label]uint32, labels ...columns.Label) {
-	for _, l := range labels {
+	var before []uint32
+	if n := s.Len(); n > 0 {
+		before = s.Numbers(uint32(n) - 1)
+	}
+	for i, l := range labels {
+		if i < len(before) && s.labels[before[i]] == l {
+			s.of = append(s.of, before[i])
+			continue
+		}
 		n, ok := known[l]
 		if !ok {
 			n = uint32(len(s.labels))
@@ -48,6 +61,11 @@ func (s *LabelSets) Add(known map[columns.Label]uint32, labels ...columns.Label)
 		s.of = append(s.of, n)
 	}
 	s.ends = append(s.ends, uint32(len(s.of)))
+}
+
+// Grow makes room for so many sets that have so many labels together.
+func (s *LabelSets) Grow(sets, labels int) {
+	s.ends, s.of = slices.Grow(s.ends, sets), slices.Grow(s.of, labels)
 }
 
 // size is how many bytes of memory s holds.

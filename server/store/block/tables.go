@@ -152,6 +152,9 @@ func (b *Block) labels() (*dictionary.Dictionary, error) {
 		sets, names, texts, numbers, units := t.uint32s(0), t.texts(1, strings.number), t.texts(2, strings.number), t.int64s(3), t.texts(4, strings.number)
 		known := map[columns.Label]uint32{}
 		var set []columns.Label
+		if n := len(sets); n > 0 && int(sets[n-1]) < n {
+			d.LabelSets.Grow(int(sets[n-1])+1, n)
+		}
 		for i := range sets {
 			l := columns.Label{Key: names[i], Text: texts[i], Number: numbers[i], Unit: units[i]}
 			if l != (columns.Label{}) { // which stands for a set without labels

@@ -194,7 +194,7 @@ type agent struct {
 	log      *slog.Logger
 	failed   prometheus.Counter
 	windows  int           // that were cut
-	starting cputime.Meter // what the first ones cost
+	starting cputime.Meter // names of the first ones
 }
 
 // policies is where the policy comes from that an agent obeys, and where the last good one is
@@ -231,6 +231,7 @@ func newAgent(c continuous, to uploader.Options, from policies, files nameFiles,
 		upload: upload, clock: window.NewClock(p.encoding.Host, c.Window), log: con.log, failed: failed,
 	}
 	a.governor.Exclude(&a.starting)
+	a.encoding.Symbolizer = metered{a.symbolizer, &a.starting}
 	a.reload = newReloader(con.invocation, a.use, reg, con.log)
 	return a, nil
 }
@@ -305,16 +306,24 @@ func afterwards(ctx context.Context, later time.Duration) (context.Context, cont
 // and the next.
 const startWindows = 2
 
+// metered is a Symbolizer whose CPU time is counted.
+type metered struct {
+	window.Symbolizer
+	meter *cputime.Meter
+}
+
+func (m metered) Symbolize(l sample.Location) (named sample.Symbolized) {
+	m.meter.Do(func() { named = m.Symbolizer.Symbolize(l) })
+	return named
+}
+
 // finish hands the current window to the uploader. To name what runs for the first time is a part of the
 // start, which no lower frequency makes cheaper.
 func (a *agent) finish(ctx context.Context) {
-	var p sample.Profile
-	var err error
-	var meter *cputime.Meter
-	if a.windows++; a.windows <= startWindows {
-		meter = &a.starting
+	if a.windows++; a.windows > startWindows {
+		a.encoding.Symbolizer = a.symbolizer
 	}
-	meter.Do(func() { p, err = a.cut(ctx) })
+	p, err := a.cut(ctx)
 	if err != nil {
 		a.failed.Inc()
 		a.log.Error("window dropped", "error", err)

@@ -119,7 +119,7 @@ func serverMetrics(t *testing.T) []documented {
 		t.Fatal(err)
 	}
 	registry := newRegistry()
-	s, err := newStoreServer(i.cli.Server.serving, registry, i.cli.Log.logger(io.Discard))
+	s, err := newStoreServer(i.cli.Server.serving, registry, i.cli.Log.logger(io.Discard), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

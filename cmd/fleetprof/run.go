@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/fleetprof/fleetprof/internal/cputime"
 	"github.com/fleetprof/fleetprof/sample"
 	"github.com/fleetprof/fleetprof/server/columns"
 	"github.com/fleetprof/fleetprof/server/store"
@@ -29,8 +30,8 @@ func (c *runCommand) Validate() error {
 
 // Run samples and serves until ctx ends.
 func (c *runCommand) Run(ctx context.Context, con *console) error {
-	registry := newRegistry()
-	s, err := newStoreServer(c.serving, registry, con.log)
+	registry, meter := newRegistry(), new(cputime.Meter)
+	s, err := newStoreServer(c.serving, registry, con.log, meter)
 	if err != nil {
 		return err
 	}
@@ -40,7 +41,7 @@ func (c *runCommand) Run(ctx context.Context, con *console) error {
 		return err
 	}
 	defer a.Close()
-	a.governor.Exclude(&s.meter)
+	a.governor.Exclude(meter)
 
 	// The server outlives the agent, so that the last window is stored.
 	serving, stop := context.WithCancel(context.WithoutCancel(ctx))

@@ -109,7 +109,7 @@ func (c *serverCommand) Run(ctx context.Context, con *console) error {
 	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(softMemory)
 	}
-	s, err := newStoreServer(c.serving, newRegistry(), con.log)
+	s, err := newStoreServer(c.serving, newRegistry(), con.log, nil)
 	if err != nil {
 		return err
 	}
@@ -123,10 +123,10 @@ type storeServer struct {
 	store    *store.Store
 	server   *server.Server
 	listener *listener
-	meter    cputime.Meter // what it costs but for taking profiles
 }
 
-func newStoreServer(c serving, registry *prometheus.Registry, log *slog.Logger) (_ *storeServer, err error) {
+// newStoreServer opens the store and listens. The meter, which may be nil, counts what all but taking profiles costs.
+func newStoreServer(c serving, registry *prometheus.Registry, log *slog.Logger, meter *cputime.Meter) (_ *storeServer, err error) {
 	s := new(storeServer)
 	defer func() {
 		if err != nil {
@@ -137,7 +137,7 @@ func newStoreServer(c serving, registry *prometheus.Registry, log *slog.Logger) 
 		return nil, err
 	}
 	if s.store, err = store.Open(c.Data, store.Options{
-		MaxBytes: int64(c.MaxBytes), MaxAge: c.Retention, Logger: log, Registerer: registry, Meter: &s.meter,
+		MaxBytes: int64(c.MaxBytes), MaxAge: c.Retention, Logger: log, Registerer: registry, Meter: meter,
 	}); err != nil {
 		return nil, err
 	}
@@ -156,7 +156,7 @@ func newStoreServer(c serving, registry *prometheus.Registry, log *slog.Logger) 
 		Guard: s.listener.guard, Limiter: limiter, DebugInfoBytes: int64(c.DebugInfo),
 		Queries: query.Options{
 			Timeout: c.QueryTimeout, MaxResult: int64(c.QueryMemory), MaxMemory: int64(c.QueriesMemory), MaxConcurrent: c.QueryConcurrency,
-			Meter: &s.meter,
+			Meter: meter,
 		},
 	})
 	return s, err

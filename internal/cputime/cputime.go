@@ -6,7 +6,7 @@ package cputime
 import (
 	"fmt"
 	"runtime"
-	"sync/atomic"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -28,6 +28,10 @@ func Thread() time.Duration {
 	return used
 }
 
+// clockOf is the clock of any thread of this process: MAKE_THREAD_CPUCLOCK and CPUCLOCK_SCHED of
+// include/linux/posix-timers.h.
+func clockOf(tid int) int32 { return int32(^tid<<3 | 4 | 2) }
+
 // read is exact to the moment, which getrusage(2) is to the last tick only.
 func read(clock int32) (time.Duration, error) {
 	var ts unix.Timespec
@@ -39,10 +43,14 @@ func read(clock int32) (time.Duration, error) {
 
 // Meter sums up what some work of this process costs. The zero value is ready, and a nil one
 // measures nothing. It is safe for concurrent use.
-type Meter struct{ spent atomic.Int64 }
+type Meter struct {
+	mu    sync.Mutex
+	spent time.Duration         // by what is over
+	began map[int]time.Duration // for each thread at work, its CPU time then
+}
 
-// Do calls f and counts its CPU time, once it returns. What others do for it meanwhile, such as the
-// collector of garbage, is not counted.
+// Do calls f and counts its CPU time. What others do for it meanwhile, such as the collector of
+// garbage, is not counted. f must not call Do of the same meter.
 func (m *Meter) Do(f func()) {
 	if m == nil {
 		f()
@@ -50,10 +58,31 @@ func (m *Meter) Do(f func()) {
 	}
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	begin := Thread()
-	defer func() { m.spent.Add(int64(Thread() - begin)) }()
+	tid, begin := unix.Gettid(), Thread()
+	m.mu.Lock()
+	if m.began == nil {
+		m.began = map[int]time.Duration{}
+	}
+	m.began[tid] = begin
+	m.mu.Unlock()
+	defer func() {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.spent += Thread() - begin
+		delete(m.began, tid)
+	}()
 	f()
 }
 
-// Spent is the CPU time of all that was done.
-func (m *Meter) Spent() time.Duration { return time.Duration(m.spent.Load()) }
+// Spent is the CPU time of all that was done, and of what is being done until now.
+func (m *Meter) Spent() time.Duration {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	spent := m.spent
+	for tid, begin := range m.began {
+		if now, err := read(clockOf(tid)); err == nil {
+			spent += now - begin
+		}
+	}
+	return spent
+}

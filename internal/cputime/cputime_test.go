@@ -35,6 +35,16 @@ func TestMeter(t *testing.T) {
 	if slept := m.Spent() - worked; slept > work/2 {
 		t.Errorf("to sleep for %v costs %v", 2*work, slept)
 	}
+	worked = m.Spent()
+	m.Do(func() {
+		for begin := Thread(); Thread()-begin < work; {
+		}
+		told := make(chan time.Duration)
+		go func() { told <- m.Spent() - worked }()
+		if so := <-told; so < work || so > 2*work {
+			t.Errorf("%v while it is done, want %v", so, work)
+		}
+	})
 	called := false
 	if (*Meter)(nil).Do(func() { called = true }); !called {
 		t.Error("nothing is done without a meter")

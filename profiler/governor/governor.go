@@ -31,8 +31,8 @@ const (
 	// the frequency changed: to switch the kernel's clocks of BPF programs on and off, code of the
 	// kernel is patched on all CPUs, which took 30 ms of CPU time on a paravirtualized machine.
 	kernelEvery = 3
-	// warmUp is how long a start takes, in which tables and names of all that runs are
-	// read once. It is no measure of what comes.
+	// warmUp is how long a start takes, in which tables of all that runs are read once. It is
+	// no measure of what comes.
 	warmUp = 5 * time.Second
 )
 
@@ -177,7 +177,7 @@ func (g *Governor) measure(ctx context.Context) (process, kernel float64, err er
 		return 0, 0, err
 	}
 	now := time.Now()
-	process = max(0, used-g.used).Seconds() / now.Sub(g.at).Seconds() // what is excluded is told when it is over
+	process = (used - g.used).Seconds() / now.Sub(g.at).Seconds()
 	g.at, g.used = now, used
 	return process, g.kernel, nil
 }
@@ -210,11 +210,12 @@ func (g *Governor) measureKernel(ctx context.Context) (err error) {
 
 // cost is the CPU time that this process has used, without what is excluded.
 func (g *Governor) cost() (time.Duration, error) {
-	used, err := cputime.Process()
+	others := time.Duration(0)
 	for _, m := range g.others {
-		used -= m.Spent()
+		others += m.Spent()
 	}
-	return used, err
+	used, err := cputime.Process() // later, so that it is no less
+	return used - others, err
 }
 
 // report tells of a change, and of a cost that no change can lower.

@@ -31,6 +31,7 @@ const (
 	mostPatience = 120
 	// regret is for how many rounds after a step up a step down takes that back.
 	regret = 12
+	none   = -1
 )
 
 // law says what frequency a cost calls for: quickly down, slowly up. It knows neither
@@ -45,7 +46,7 @@ type law struct {
 	// rounds is how many there were at this frequency, wait how many there must be
 	// before a step up.
 	rounds, wait int
-	// sinceUp is how many there were since the last step up.
+	// sinceUp is how many there were since the last step up, or none if that was taken back or has held.
 	sinceUp int
 	// before is the last step down, if it led here.
 	before step
@@ -58,14 +59,14 @@ type step struct {
 }
 
 func newLaw(budget float64, wanted int) *law {
-	return &law{budget: budget, frequency: wanted, free: true, wait: patience, sinceUp: regret}
+	return &law{budget: budget, frequency: wanted, free: true, wait: patience, sinceUp: none}
 }
 
 // setBudget takes a budget, which may be another one, and the frequency that is wanted. What
 // was learned of steps up was about the one before. 0 is no limit.
 func (l *law) setBudget(budget float64, wanted int) {
 	if budget != l.budget {
-		l.budget, l.wait, l.sinceUp = budget, patience, regret
+		l.budget, l.wait, l.sinceUp = budget, patience, none
 	}
 	if budget == 0 {
 		l.set(wanted, wanted)
@@ -84,7 +85,12 @@ func (l *law) observe(cost float64, wanted int) int {
 		l.costs = slices.Delete(l.costs, 0, 1)
 	}
 	l.rounds++
-	l.sinceUp++
+	if l.sinceUp != none {
+		l.sinceUp++
+	}
+	if l.sinceUp > regret {
+		l.wait, l.sinceUp = patience, none
+	}
 	if over := l.over(); over > 0 {
 		l.down(over, wanted)
 	} else if !l.free && l.rounds >= l.wait && mean(l.costs) < slack*l.budget {
@@ -103,7 +109,7 @@ func (l *law) over() float64 {
 	if last := l.costs[n-soon:]; slices.Min(last) > l.budget {
 		return mean(last)
 	}
-	cost := mean(l.costs)
+	cost := mean(l.costs[n%soon:])
 	spent := cost
 	if l.free { // nothing was too much so far
 		spent *= float64(n) / minute
@@ -116,10 +122,10 @@ func (l *law) over() float64 {
 
 func (l *law) down(cost float64, wanted int) {
 	to := int(float64(l.frequency) * l.part(cost))
-	if l.sinceUp < regret {
+	if l.sinceUp != none {
 		l.wait = min(2*l.wait, mostPatience)
 	}
-	l.sinceUp = regret
+	l.sinceUp = none
 	if to = max(to, floor); to < l.frequency {
 		from := step{l.frequency, cost}
 		l.set(to, wanted)
@@ -144,9 +150,6 @@ func (l *law) part(cost float64) float64 {
 }
 
 func (l *law) up(cost float64, wanted int) {
-	if l.sinceUp > regret {
-		l.wait = patience // the last step has held, or there was none
-	}
 	factor := min(goalUp*l.budget/cost, gentlest)
 	l.set(min(max(int(float64(l.frequency)*factor), l.frequency+1), wanted), wanted)
 	l.sinceUp = 0

@@ -141,6 +141,26 @@ func TestLawIsPatient(t *testing.T) {
 	}
 }
 
+// A cost that is a little below the budget, most of it in every second round, is no reason for steps up and down; and
+// steps up that are taken back again come ever later.
+func TestLawRests(t *testing.T) {
+	near := host{fixed: 0.00105, perHertz: 0.0000945}
+	l := newLaw(0.01, 100)
+	if all := near.run(l, 100, 720); changes(all) > 4 {
+		t.Errorf("%d changes in an hour: %v", changes(all), all)
+	}
+	for range 1000 { // each step up meets something dear
+		cost := 0.001
+		if l.free || l.sinceUp != none {
+			cost = 0.02
+		}
+		l.observe(cost, 100)
+	}
+	if l.wait != mostPatience {
+		t.Errorf("the next step up comes after %d rounds, want %d", l.wait, mostPatience)
+	}
+}
+
 // Dear rounds that are more than the minute's budget together have their consequence, however short each is.
 func TestLawAddsUp(t *testing.T) {
 	l := newLaw(0.01, 19)

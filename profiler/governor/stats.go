@@ -21,7 +21,7 @@ func newStats(reg prometheus.Registerer, sampling Sampling) *stats {
 	}
 	s := &stats{
 		cost: prometheus.NewGaugeVec(gauge("cost_ratio",
-			"Part of the host's CPU time that sampling took: this process in the last five seconds, its BPF programs in 200 ms of the last 15 seconds."), []string{"part"}),
+			"Part of the host's CPU time that sampling took: this process in the last five seconds, without what docs/selection.md leaves out, its BPF programs in 200 ms of the last 15 seconds."), []string{"part"}),
 		changes: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: prefix + "changes_total", Help: "Changes of the frequency, by direction.",
 		}, []string{"direction"}),

@@ -122,7 +122,11 @@ func settle(t *testing.T, pid int) {
 	sleeps := map[string]bool{
 		strconv.Itoa(syscall.SYS_READ): true, strconv.Itoa(syscall.SYS_FUTEX): true, strconv.Itoa(syscall.SYS_EPOLL_PWAIT): true,
 	}
-	for settled := false; !settled; time.Sleep(time.Millisecond) {
+	last := ""
+	for settled, begin := false, time.Now(); !settled; time.Sleep(time.Millisecond) {
+		if time.Since(begin) > time.Minute {
+			t.Fatalf("a thread of process %d does not sleep: %s", pid, last)
+		}
 		threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/syscall", pid))
 		if err != nil || len(threads) == 0 {
 			t.Fatalf("process %d has no threads: %v", pid, err)
@@ -131,7 +135,9 @@ func settle(t *testing.T, pid int) {
 		for _, thread := range threads {
 			text, err := os.ReadFile(thread) // proc_pid_syscall(5): "running", or the number first
 			number, _, _ := strings.Cut(string(text), " ")
-			settled = settled && err == nil && sleeps[number]
+			if err != nil || !sleeps[number] {
+				settled, last = false, fmt.Sprintf("%s: %q, %v", thread, text, err)
+			}
 		}
 	}
 }

@@ -94,11 +94,14 @@ func (t *tree) draw(ctx context.Context, m *merged, s shape, i int) error {
 			}
 		}
 	}
+	scratch := drawnBytes*int64(len(m.dict.Stacks)) + m.rows.bySetBytes()
+	t.bytes += scratch
+	if err := t.check(ctx); err != nil {
+		return err
+	}
 	c := canvas{tree: t, merged: m, shape: s, locations: locations, drawn: make([]drawn, len(m.dict.Stacks))}
-	t.bytes += drawnBytes * int64(len(c.drawn))
-	defer func() { t.bytes -= drawnBytes * int64(len(c.drawn)) }()
 	groups, steps := t.groups(m, s.by), 0
-	for set, rows := range m.rows.bySet(m.dict.LabelSets.Len()) {
+	for set, rows := range m.rows.bySet() {
 		base := c.descend(0, groups[set])
 		for _, n := range rows {
 			if steps >= drawAtOnce {
@@ -114,6 +117,7 @@ func (t *tree) draw(ctx context.Context, m *merged, s shape, i int) error {
 			steps += boxes + 1
 		}
 	}
+	t.bytes -= scratch
 	return t.check(ctx)
 }
 

@@ -73,13 +73,13 @@ func (r *rows) of(stack, labelSet uint32) *row {
 	return &r.values[id]
 }
 
-// bySet gives the numbers of the rows of each of so many label sets.
-func (r *rows) bySet(sets int) [][]uint32 {
-	counts := make([]int, sets)
+// bySet gives the numbers of the rows of each label set.
+func (r *rows) bySet() [][]uint32 {
+	counts := make([]int, len(r.sets))
 	for _, v := range r.values {
 		counts[v.labelSet]++
 	}
-	all, of := make([][]uint32, sets), make([]uint32, len(r.values))
+	all, of := make([][]uint32, len(r.sets)), make([]uint32, len(r.values))
 	for set, n := range counts {
 		all[set], of = of[:0:n], of[n:]
 	}
@@ -88,6 +88,9 @@ func (r *rows) bySet(sets int) [][]uint32 {
 	}
 	return all
 }
+
+// bySetBytes is what bySet takes.
+func (r *rows) bySetBytes() int64 { return 32*int64(len(r.sets)) + 4*int64(len(r.values)) }
 
 // held is about how many bytes of memory r takes.
 func (r *rows) held() int64 { return rowBytes*int64(len(r.values)) + setBytes*int64(len(r.sets)) }

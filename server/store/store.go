@@ -187,7 +187,7 @@ func (s *Store) Run(ctx context.Context) error {
 	var g errgroup.Group
 	g.Go(func() error { return s.every(ctx, s.wake, s.SealDue) })
 	g.Go(func() error {
-		s.takeOver(ctx)
+		s.meter.Do(func() { s.takeOver(ctx) })
 		return s.every(ctx, nil, s.Compact)
 	})
 	return g.Wait()

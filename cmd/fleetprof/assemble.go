@@ -189,9 +189,14 @@ func (p *pipeline) cut(ctx context.Context) (sample.Profile, error) {
 		from, p.origins = p.origins, make(origins)
 	})
 	defer encoded()
+	// Of a process that was met a moment ago it may not be known yet what service it says that it is.
+	deadline := time.Now().Add(declarationTime)
 	p.dropped.Add(float64(w.Relabel(func(l sample.Labels) (labels sample.Labels, keep bool) {
-		labels, keep, _ = p.final(l, from)
-		return labels, keep
+		for known := false; ; time.Sleep(time.Millisecond) {
+			if labels, keep, known = p.final(l, from); known || !time.Now().Before(deadline) {
+				return labels, keep
+			}
+		}
 	})))
 	p.folded.Add(float64(w.Folded()))
 	profile, err := p.encoding.Encode(ctx, w)

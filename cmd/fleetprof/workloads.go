@@ -47,8 +47,8 @@ const (
 	podsRemembered       = 2048
 )
 
-// declarationTime bounds how long the metrics of a process wait for its own name, which
-// takes a fraction of a millisecond.
+// declarationTime bounds how long the metrics of a process, and all that is in a window, wait for its own name,
+// which takes a fraction of a millisecond.
 const declarationTime = 10 * time.Millisecond
 
 // workloads knows where a process runs and what that is called. All it says comes from

@@ -9,12 +9,12 @@ import (
 	"runtime"
 	"runtime/debug"
 	goruntime "runtime/metrics"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/fleetprof/fleetprof/internal/cputime"
 	"github.com/fleetprof/fleetprof/sample"
 	"github.com/fleetprof/fleetprof/symbolize/index"
 	"github.com/fleetprof/fleetprof/symbolize/llvmtest"
@@ -159,11 +159,11 @@ func benchmarkAgainstLLVM(b *testing.B, file string) {
 // cpuTime is that of this process so far.
 func cpuTime(b *testing.B) time.Duration {
 	b.Helper()
-	var used syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &used); err != nil {
+	used, err := cputime.Process()
+	if err != nil {
 		b.Fatal(err)
 	}
-	return time.Duration(used.Utime.Nano() + used.Stime.Nano())
+	return used
 }
 
 // BenchmarkIndexing makes indexes, with the memory that an agent has by default.

@@ -15,8 +15,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"golang.org/x/sys/unix"
 
+	"github.com/fleetprof/fleetprof/internal/cputime"
 	"github.com/fleetprof/fleetprof/server/query"
 )
 
@@ -108,9 +108,8 @@ func (s *filled) askAll(ctx context.Context, mux http.Handler, kind string, from
 
 // cpuTime is what this process has used, the collection of garbage included.
 func cpuTime() time.Duration {
-	var u unix.Rusage
-	_ = unix.Getrusage(unix.RUSAGE_SELF, &u) // never fails
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+	used, _ := cputime.Process() // never fails
+	return used
 }
 
 func (t times) print(out io.Writer, answer string, span time.Duration, round int) {

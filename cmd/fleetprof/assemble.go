@@ -192,11 +192,11 @@ func (p *pipeline) cut(ctx context.Context) (sample.Profile, error) {
 	// Of a process that was met a moment ago it may not be known yet what service it says that it is.
 	deadline := time.Now().Add(declarationTime)
 	p.dropped.Add(float64(w.Relabel(func(l sample.Labels) (labels sample.Labels, keep bool) {
-		for known := false; ; time.Sleep(time.Millisecond) {
-			if labels, keep, known = p.final(l, from); known || !time.Now().Before(deadline) {
-				return labels, keep
-			}
+		if l.PID != "" {
+			p.workloads.declared.Wait(from.process(l), time.Until(deadline))
 		}
+		labels, keep, _ = p.final(l, from)
+		return labels, keep
 	})))
 	p.folded.Add(float64(w.Folded()))
 	profile, err := p.encoding.Encode(ctx, w)

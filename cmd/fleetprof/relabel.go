@@ -51,22 +51,26 @@ func (o origins) note(s *sample.Sample) {
 	}
 }
 
+// process is that of labels which were not completed yet.
+func (o origins) process(l sample.Labels) sample.Process {
+	pid, err := strconv.ParseUint(l.PID, 10, 32)
+	if err != nil {
+		panic(err) // workloads.meet has written it
+	}
+	return sample.Process{PID: uint32(pid), Executable: l.Executable, Path: o[l.Execution].path, Execution: l.Execution}
+}
+
 // final gives labels what was learned since their sample came, and what rules make of that.
 // keep is false if the sample is not wanted; known says that no more will be learned.
 func (p *pipeline) final(l sample.Labels, from origins) (labels sample.Labels, keep, known bool) {
 	if l.PID == "" {
 		return l, true, true // lost, or folded: nobody knows what it was
 	}
-	pid, err := strconv.ParseUint(l.PID, 10, 32)
-	if err != nil {
-		panic(err) // workloads.meet has written it
-	}
-	o := from[l.Execution]
-	process := sample.Process{PID: uint32(pid), Executable: l.Executable, Path: o.path, Execution: l.Execution}
+	process, cgroupID := from.process(l), from[l.Execution].cgroupID
 	thread, handler := l.Thread, l.Handler
 	l.Thread, l.Handler = "", sample.Handler{}
 	l, known = p.workloads.complete(l)
-	d := p.relabel.Decide(relabel.Process{Process: process, CgroupID: o.cgroupID, Labels: l})
+	d := p.relabel.Decide(relabel.Process{Process: process, CgroupID: cgroupID, Labels: l})
 	if !d.Keep {
 		return l, false, known
 	}

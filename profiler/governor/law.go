@@ -31,7 +31,8 @@ const (
 	mostPatience = 120
 	// regret is for how many rounds after a step up a step down takes that back.
 	regret = 12
-	none   = -1
+	// none says that there is no step up to be taken back.
+	none = -1
 )
 
 // law says what frequency a cost calls for: quickly down, slowly up. It knows neither

@@ -53,16 +53,6 @@ func Of(p *columns.Profile) *Dictionary {
 	return d
 }
 
-// AppendFrames appends the locations of a stack, innermost first.
-func (d *Dictionary) AppendFrames(to []uint32, stack uint32) []uint32 {
-	for stack != 0 {
-		n := d.Stacks[stack]
-		to = append(to, n.Location)
-		stack = n.Parent
-	}
-	return to
-}
-
 // Label gives the value of a text label of a set, or the empty string.
 func (d *Dictionary) Label(set uint32, name string) string {
 	for _, n := range d.LabelSets.Numbers(set) {

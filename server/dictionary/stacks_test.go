@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/fleetprof/fleetprof/server/dictionary"
+	"github.com/fleetprof/fleetprof/server/profiletest"
 )
 
 // counted are nodes whose pages are counted when they are read.
@@ -44,7 +45,7 @@ func tree(r *rand.Rand, stacks int) *dictionary.Dictionary {
 }
 
 func addresses(d *dictionary.Dictionary, stack uint32) (all []uint64) {
-	for _, l := range d.AppendFrames(nil, stack) {
+	for _, l := range profiletest.Frames(d, stack) {
 		all = append(all, d.Locations[l].Address)
 	}
 	return all

@@ -15,3 +15,11 @@ func Nodes(n dictionary.Nodes) (all []dictionary.Node, err error) {
 	}
 	return all, nil
 }
+
+// Frames gives the locations of a stack, innermost first.
+func Frames(d *dictionary.Dictionary, stack uint32) (all []uint32) {
+	for ; stack != 0; stack = d.Stacks[stack].Parent {
+		all = append(all, d.Stacks[stack].Location)
+	}
+	return all
+}

@@ -209,7 +209,7 @@ func readPart(p store.ViewPart, from, to time.Time, into sums) error {
 
 // names gives the functions of a stack, innermost first.
 func names(d *dictionary.Dictionary, stack uint32) (all []string) {
-	for _, l := range d.AppendFrames(nil, stack) {
+	for _, l := range profiletest.Frames(d, stack) {
 		for _, line := range d.Locations[l].Lines {
 			all = append(all, d.Strings[d.Functions[line.Function].Name])
 		}

@@ -134,9 +134,8 @@ func (d *Interner) location(l Location) uint32 {
 func (d *Interner) label(l columns.Label) uint32 {
 	id, ok := d.labels[l]
 	if !ok {
-		id = uint32(len(d.LabelSets.labels))
+		id = d.LabelSets.Label(l)
 		d.labels[l] = id
-		d.LabelSets.labels = append(d.LabelSets.labels, l)
 		d.Bytes += 2*24 + mapOverhead
 	}
 	return id
@@ -154,8 +153,7 @@ func (d *Interner) labelSet(set []uint32) uint32 {
 	if !ok {
 		id = uint32(d.LabelSets.Len())
 		d.labelSets[string(key)] = id
-		d.LabelSets.of = append(d.LabelSets.of, set...)
-		d.LabelSets.ends = append(d.LabelSets.ends, uint32(len(d.LabelSets.of)))
+		d.LabelSets.AddNumbered(set...)
 		d.Bytes += int64(len(key)) + 24 + 5*int64(len(set)) + mapOverhead
 	}
 	return id

@@ -2,11 +2,7 @@
 
 package dictionary
 
-import (
-	"slices"
-
-	"github.com/fleetprof/fleetprof/server/columns"
-)
+import "github.com/fleetprof/fleetprof/server/columns"
 
 // LabelSets are sets of labels, by number. A set is a few numbers of labels: there are as many sets
 // as there are processes, and most of what they say they have in common.
@@ -38,22 +34,12 @@ func (s *LabelSets) Numbers(set uint32) []uint32 {
 }
 
 // Add adds a set. Of labels that are known, by their numbers, no other copy is made; whoever adds
-// few sets needs no such map. Those that the set before has at the same place need not be looked up: sets that lie
-// together differ in little.
+// few sets needs no such map.
 func (s *LabelSets) Add(known map[columns.Label]uint32, labels ...columns.Label) {
-	var before []uint32
-	if n := s.Len(); n > 0 {
-		before = s.Numbers(uint32(n) - 1)
-	}
-	for i, l := range labels {
-		if i < len(before) && s.labels[before[i]] == l {
-			s.of = append(s.of, before[i])
-			continue
-		}
+	for _, l := range labels {
 		n, ok := known[l]
 		if !ok {
-			n = uint32(len(s.labels))
-			s.labels = append(s.labels, l)
+			n = s.Label(l)
 			if known != nil {
 				known[l] = n
 			}
@@ -63,9 +49,16 @@ func (s *LabelSets) Add(known map[columns.Label]uint32, labels ...columns.Label)
 	s.ends = append(s.ends, uint32(len(s.of)))
 }
 
-// Grow makes room for so many sets that have so many labels together.
-func (s *LabelSets) Grow(sets, labels int) {
-	s.ends, s.of = slices.Grow(s.ends, sets), slices.Grow(s.of, labels)
+// Label adds a label that sets may have, and gives its number.
+func (s *LabelSets) Label(l columns.Label) uint32 {
+	s.labels = append(s.labels, l)
+	return uint32(len(s.labels) - 1)
+}
+
+// AddNumbered adds a set of labels by their numbers.
+func (s *LabelSets) AddNumbered(labels ...uint32) {
+	s.of = append(s.of, labels...)
+	s.ends = append(s.ends, uint32(len(s.of)))
 }
 
 // size is how many bytes of memory s holds.

@@ -206,25 +206,70 @@ func (a *API) labelValues(r *http.Request, out *answer) error {
 	return a.answerList(r, out, valuesOf(r.PathValue("name")))
 }
 
-// listing calls add with what a series has of what is listed.
-type listing func(p *part, s block.Series, add func(text string))
+// listing calls add with what the series of a part have of what is listed.
+type listing func(ctx context.Context, p *part, add func(text string) error) error
 
-func typeNames(p *part, s block.Series, add func(text string)) {
-	add(kindOf(p.index.Types[s.Type]).String())
+func typeNames(ctx context.Context, p *part, add func(text string) error) error {
+	return p.series(ctx, func(s block.Series) error { return add(kindOf(p.index.Types[s.Type]).String()) })
 }
 
-func labelNames(p *part, s block.Series, add func(text string)) {
-	sets := &p.index.Labels.LabelSets
-	for i := range sets.Count(s.LabelSet) {
-		add(p.index.Labels.Strings[sets.At(s.LabelSet, i).Key])
+func labelNames(ctx context.Context, p *part, add func(text string) error) error {
+	if p.all() {
+		names, err := p.labels.Names()
+		for _, name := range names {
+			if err := add(name); err != nil {
+				return err
+			}
+		}
+		return asUnreadable(err)
 	}
+	has, err := p.setsInRange(ctx)
+	if err != nil {
+		return err
+	}
+	d, err := p.sets(has, nil)
+	if err != nil {
+		return err
+	}
+	found := make([]bool, len(d.LabelSets.Labels()))
+	for set, ok := range has {
+		if !ok {
+			continue
+		}
+		for _, n := range d.LabelSets.Numbers(uint32(set)) {
+			found[n] = true
+		}
+	}
+	for n, l := range d.LabelSets.Labels() {
+		if !found[n] {
+			continue
+		}
+		if err := add(d.Strings[l.Key]); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func valuesOf(name string) listing {
-	return func(p *part, s block.Series, add func(text string)) {
-		if v := p.label(s.LabelSet, name); v != "" {
-			add(v)
+	return func(ctx context.Context, p *part, add func(text string) error) error {
+		has, err := p.setsInRange(ctx)
+		if err != nil {
+			return err
 		}
+		column, err := p.column(name)
+		if err != nil {
+			return err
+		}
+		for run := range column.Runs() {
+			if run.Text == 0 || !slices.Contains(has[run.First:run.End], true) {
+				continue
+			}
+			if err := add(column.Texts[run.Text]); err != nil {
+				return err
+			}
+		}
+		return nil
 	}
 }
 
@@ -251,16 +296,13 @@ func (a *answer) success(data []string) error {
 // collect gives what is listed of the selected label sets, sorted.
 func (a *API) collect(ctx context.Context, q request, listed listing) ([]string, error) {
 	found, bytes := map[string]struct{}{}, int64(0)
-	add := func(text string) {
-		if _, ok := found[text]; !ok {
-			found[text] = struct{}{}
-			bytes += int64(len(text)) + 2*16 + mapOverhead
-		}
-	}
 	c := claimOf(ctx)
 	_, err := a.visit(ctx, q, func(p *part) error {
-		return p.series(ctx, func(s block.Series) error {
-			listed(p, s, add)
+		return listed(ctx, p, func(text string) error {
+			if _, ok := found[text]; !ok {
+				found[text] = struct{}{}
+				bytes += int64(len(text)) + 2*16 + mapOverhead
+			}
 			return c.hold(bytes + p.bytes)
 		})
 	})

@@ -27,7 +27,8 @@ type part struct {
 	selector Selector
 	types    []bool
 	stacks   *stacks // while they are open
-	selected []int8  // by label set: 1 is selected, -1 is not, 0 is not known yet
+	labels   block.Labels
+	selected []bool // by label set
 }
 
 // visit calls f for every part of the store that has windows of the type in the range,
@@ -77,7 +78,6 @@ func (a *API) load(stored store.ViewPart, q request, k *kinds) (*part, error) {
 		return nil, err
 	}
 	p.in = make([]bool, len(index.Windows))
-	p.selected = make([]int8, index.Labels.LabelSets.Len())
 	from, to, any := q.span.From.UnixNano(), q.span.To.UnixNano(), false
 	for i := range index.Windows {
 		w := &index.Windows[i]
@@ -91,7 +91,57 @@ func (a *API) load(stored store.ViewPart, q request, k *kinds) (*part, error) {
 	if !any {
 		return nil, nil
 	}
+	if p.labels, err = stored.Labels(); err != nil {
+		return nil, asUnreadable(err)
+	}
+	if err := p.choose(); err != nil {
+		return nil, errors.Join(err, p.close())
+	}
 	return p, nil
+}
+
+// choose finds the label sets that are selected.
+func (p *part) choose() error {
+	p.selected = slices.Repeat([]bool{true}, p.labels.Len())
+	for _, m := range p.selector.matchers {
+		column, err := p.column(m.Name)
+		if err != nil {
+			return err
+		}
+		matches := make([]bool, len(column.Texts))
+		for i, text := range column.Texts {
+			matches[i] = m.Matches(text)
+		}
+		for run := range column.Runs() {
+			if !matches[run.Text] {
+				clear(p.selected[run.First:run.End])
+			}
+		}
+	}
+	return nil
+}
+
+// column gives what label sets have of one label.
+func (p *part) column(name string) (*block.LabelColumn, error) {
+	of := p.stored.Name
+	if of != "" {
+		of += "/label/" + name
+	}
+	c, err := cachedOr(p.api, p.api.cache.indexes, of, func() (*block.LabelColumn, error) { return p.labels.Column(name) })
+	if err == nil {
+		p.keep(c, p.api.cache.indexes)
+	}
+	return c, err
+}
+
+// sets gives label sets with their labels of these names, or all if it is nil. Others may be missing,
+// and labels of other names there.
+func (p *part) sets(selected []bool, names []string) (*dictionary.Dictionary, error) {
+	d, err := p.labels.Sets(selected, names)
+	if err == nil && p.stored.Name != "" { // those of the head are in memory anyway
+		p.bytes += d.Size()
+	}
+	return d, asUnreadable(err)
 }
 
 // sized is what the cache keeps.
@@ -156,12 +206,13 @@ func (p *part) translate(to *dictionary.Interner) (*dictionary.Translation, erro
 	return to.Translate(symbols).WithStacks(p.stacks), nil
 }
 
-// close ends the reading of stacks.
+// close ends the reading of label sets and stacks.
 func (p *part) close() error {
-	if p.stacks == nil {
-		return nil
+	err := p.labels.Close()
+	if p.stacks != nil {
+		err = errors.Join(err, p.stacks.Close())
 	}
-	return p.stacks.Close()
+	return err
 }
 
 // stacks are those of a part, by pages that the cache keeps.
@@ -191,22 +242,8 @@ func (p *part) keep(v sized, c *cache) {
 	}
 }
 
-// label gives the value of a label of a set, or the empty string.
-func (p *part) label(set uint32, name string) string { return p.index.Labels.Label(set, name) }
-
 // selects reports whether a series is of the type and has the labels asked for.
-func (p *part) selects(s block.Series) bool {
-	if !p.types[s.Type] {
-		return false
-	}
-	if p.selected[s.LabelSet] == 0 {
-		p.selected[s.LabelSet] = -1
-		if p.selector.Matches(func(name string) string { return p.label(s.LabelSet, name) }) {
-			p.selected[s.LabelSet] = 1
-		}
-	}
-	return p.selected[s.LabelSet] > 0
-}
+func (p *part) selects(s block.Series) bool { return p.types[s.Type] && p.selected[s.LabelSet] }
 
 // scan calls f with the rows of all selected series, one series after the other and
 // some rows at a time, which are f's only until it returns. Rows of windows outside the
@@ -245,6 +282,20 @@ func (p *part) scan(ctx context.Context, f func(s block.Series, rows block.Rows)
 		}
 	}
 	return nil
+}
+
+// all reports whether every label set of the part has a series that is selected and a window of it in the range.
+func (p *part) all() bool {
+	return p.whole && len(p.selector.matchers) == 0 && !slices.Contains(p.types, false)
+}
+
+// setsInRange says of each label set whether it has such a series.
+func (p *part) setsInRange(ctx context.Context) ([]bool, error) {
+	has := make([]bool, len(p.selected))
+	return has, p.series(ctx, func(s block.Series) error {
+		has[s.LabelSet] = true
+		return nil
+	})
 }
 
 // series calls f for every selected series that a window in the range has.

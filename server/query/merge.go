@@ -136,14 +136,18 @@ func (m *merged) hold(besides int64) error { return m.claim.hold(m.before + m.he
 // add sums up the selected rows of one part.
 func (m *merged) add(ctx context.Context, p *part) error {
 	m.addWindows(p)
-	labels := m.dict.Translate(p.index.Labels)
-	if m.drawn {
-		labels.WithLabels(m.by)
+	hosts, err := p.column(sample.LabelHost)
+	if err != nil {
+		return err
+	}
+	labels, err := m.labels(p)
+	if err != nil {
+		return err
 	}
 	translations := labels.Size()
 	var stacks *dictionary.Translation
 	found := make([]bool, len(p.in))
-	err := p.scan(ctx, func(s block.Series, rows block.Rows) (err error) {
+	err = p.scan(ctx, func(s block.Series, rows block.Rows) (err error) {
 		besides := p.bytes + translations
 		if stacks == nil && !m.noStacks {
 			if stacks, err = p.translate(m.dict); err != nil {
@@ -154,7 +158,7 @@ func (m *merged) add(ctx context.Context, p *part) error {
 			}
 		}
 		if m.addRows(p, rows, labels, s.LabelSet, stacks, found) {
-			if host := p.label(s.LabelSet, sample.LabelHost); host != "" {
+			if host := hosts.Text(s.LabelSet); host != "" {
 				m.hosts[host] = struct{}{}
 			}
 		}
@@ -178,6 +182,22 @@ func (m *merged) add(ctx context.Context, p *part) error {
 		}
 	}
 	return err
+}
+
+// labels translates the label sets of a part.
+func (m *merged) labels(p *part) (*dictionary.Translation, error) {
+	if !m.drawn {
+		sets, err := p.sets(p.selected, nil)
+		if err != nil {
+			return nil, err
+		}
+		return m.dict.Translate(sets), nil
+	}
+	sets, err := p.sets(p.selected, append([]string{}, m.by...)) // nil would be all
+	if err != nil {
+		return nil, err
+	}
+	return m.dict.Translate(sets).WithLabels(m.by), nil
 }
 
 // addWindows notes which time is covered, whether or not a row is selected.

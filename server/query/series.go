@@ -176,6 +176,13 @@ func (t *timeline) add(ctx context.Context, p *part, q request) error {
 	if i := slices.Index(p.types, true); i >= 0 {
 		t.Unit = p.index.Types[i].Unit
 	}
+	columns := make([]*block.LabelColumn, len(t.by))
+	for i, name := range t.by {
+		var err error
+		if columns[i], err = p.column(name); err != nil {
+			return err
+		}
+	}
 	return p.scan(ctx, func(s block.Series, rows block.Rows) error {
 		clear(sums)
 		values := rows.Value
@@ -190,7 +197,7 @@ func (t *timeline) add(ctx context.Context, p *part, q request) error {
 		if len(sums) == 0 {
 			return nil
 		}
-		g, err := t.group(func(name string) string { return p.label(s.LabelSet, name) })
+		g, err := t.group(func(i int) string { return columns[i].Text(s.LabelSet) })
 		if err != nil {
 			return err
 		}
@@ -206,11 +213,12 @@ func (t *timeline) add(ctx context.Context, p *part, q request) error {
 	})
 }
 
-func (t *timeline) group(value func(name string) string) (*Group, error) {
+// group gives that of some values of the labels asked for.
+func (t *timeline) group(value func(i int) string) (*Group, error) {
 	values := make([]string, len(t.by))
 	t.key = t.key[:0]
-	for i, name := range t.by {
-		values[i] = value(name)
+	for i := range values {
+		values[i] = value(i)
 		t.key = append(binary.AppendUvarint(t.key, uint64(len(values[i]))), values[i]...)
 	}
 	if g := t.index[string(t.key)]; g != nil {

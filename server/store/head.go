@@ -237,7 +237,7 @@ type headPart struct {
 func (h *head) snapshot() *headPart {
 	p := &headPart{dict: h.dict.Dictionary, series: make([]headSeries, len(h.series))}
 	copy(p.series, h.series)
-	p.index = block.Index{Types: h.types, Windows: h.windows, Labels: &p.dict, Series: make([]block.Series, len(h.series))}
+	p.index = block.Index{Types: h.types, Windows: h.windows, Series: make([]block.Series, len(h.series))}
 	for i, s := range p.series {
 		p.index.Series[i] = block.Series{Type: s.typ, LabelSet: s.labelSet, First: int64(i), Rows: s.rows}
 	}
@@ -245,6 +245,7 @@ func (h *head) snapshot() *headPart {
 }
 
 func (p *headPart) Index() (*block.Index, error)             { return &p.index, nil }
+func (p *headPart) Labels() (block.Labels, error)            { return block.LabelsOf(&p.dict), nil }
 func (p *headPart) Symbols() (*dictionary.Dictionary, error) { return &p.dict, nil }
 func (p *headPart) Rows() (block.RowReader, error)           { return &headRows{part: p}, nil }
 func (p *headPart) Stacks(int) (block.StackReader, error) {

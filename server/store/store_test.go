@@ -167,6 +167,15 @@ func readPart(p store.ViewPart, from, to time.Time, into sums) error {
 	if err != nil {
 		return err
 	}
+	all, err := p.Labels()
+	if err != nil {
+		return err
+	}
+	defer all.Close()
+	sets, err := all.Sets(nil, nil)
+	if err != nil {
+		return err
+	}
 	symbols, err := p.Symbols()
 	if err != nil {
 		return err
@@ -187,10 +196,9 @@ func readPart(p store.ViewPart, from, to time.Time, into sums) error {
 	defer rows.Close()
 	for _, series := range index.Series {
 		labels := map[string]string{}
-		sets := &index.Labels.LabelSets
-		for i := range sets.Count(series.LabelSet) {
-			l := sets.At(series.LabelSet, i)
-			labels[index.Labels.Strings[l.Key]] = index.Labels.Strings[l.Text]
+		for i := range sets.LabelSets.Count(series.LabelSet) {
+			l := sets.LabelSets.At(series.LabelSet, i)
+			labels[sets.Strings[l.Key]] = sets.Strings[l.Text]
 		}
 		err := rows.Read(series, func(r block.Rows) error {
 			for i, w := range r.Window {

@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -83,7 +84,12 @@ func content(dir string) (_ string, err error) {
 	if symbols.Stacks, err = profiletest.Nodes(stacks); err != nil {
 		return "", err
 	}
-	fmt.Fprintf(&out, "%v\n%+v\n%+v\n%+v\n%+v\n%+v\n", ids, index.Types, index.Windows, index.Series, *index.Labels, *symbols)
+	fmt.Fprintf(&out, "%v\n%+v\n%+v\n%+v\n%+v\n", ids, index.Types, index.Windows, index.Series, *symbols)
+	sets, err := labelSets(b)
+	if err != nil {
+		return "", err
+	}
+	fmt.Fprintf(&out, "%q\n", sets)
 	rows, err := b.Rows()
 	if err != nil {
 		return "", err
@@ -95,6 +101,45 @@ func content(dir string) (_ string, err error) {
 		}
 	}
 	return out.String(), nil
+}
+
+// labelSets gives the labels of all sets of a part, each of them sorted, and what its columns say.
+func labelSets(p block.Part) (all [][]string, err error) {
+	labels, err := p.Labels()
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, labels.Close()) }()
+	d, err := labels.Sets(nil, nil)
+	if err != nil {
+		return nil, err
+	}
+	for set := range uint32(d.LabelSets.Len()) {
+		var texts []string
+		for i := range d.LabelSets.Count(set) {
+			l := d.LabelSets.At(set, i)
+			texts = append(texts, fmt.Sprintf("%s=%s %d %s", d.Strings[l.Key], d.Strings[l.Text], l.Number, d.Strings[l.Unit]))
+		}
+		slices.Sort(texts)
+		all = append(all, texts)
+	}
+	names, err := labels.Names()
+	if err != nil {
+		return nil, err
+	}
+	var columns [][]string
+	for _, name := range names {
+		c, err := labels.Column(name)
+		if err != nil {
+			return nil, err
+		}
+		var texts []string
+		for set := range all {
+			texts = append(texts, c.Text(uint32(set)))
+		}
+		columns = append(columns, append([]string{name}, texts...))
+	}
+	return append(all, columns...), nil
 }
 
 // Whichever byte of a block is damaged, what can be read of it is what was written.

@@ -32,7 +32,7 @@ const (
 	idsFile       = "ids.parquet"
 
 	// formatVersion is that of the files of a block.
-	formatVersion = 2
+	formatVersion = 3
 	// maxMeta bounds meta.json, in bytes.
 	maxMeta = 4 << 20
 	// diskBlock is what a file occupies in multiples of, in bytes.
@@ -55,8 +55,12 @@ type Meta struct {
 	Stacks     int           `json:"stacks"`
 	Windows    int           `json:"windows"`
 	// Series is how many there are; 0 in blocks that were written before this was counted.
-	Series int    `json:"series,omitempty"`
-	Types  []Type `json:"types"`
+	Series int `json:"series,omitempty"`
+	// LabelSets is how many there are, OtherLabels how many labels are not in columns of their own; 0 in
+	// version 2.
+	LabelSets   int    `json:"label_sets,omitempty"`
+	OtherLabels int    `json:"other_labels,omitempty"`
+	Types       []Type `json:"types"`
 	// Log is the number of the last log that went into the block.
 	Log uint64 `json:"log"`
 	// Replaces are the names of the blocks that this one was made from.
@@ -86,8 +90,8 @@ func (m Meta) encode() ([]byte, error) {
 // File is what a file of a block must be.
 type File struct {
 	Bytes int64 `json:"bytes"`
-	// CRC is the CRC-32C of the file from byte From on. The pages of rows.parquet and
-	// stacks.parquet, which lie before, have checksums of their own.
+	// CRC is the CRC-32C of the file from byte From on. The pages of rows.parquet, stacks.parquet and
+	// labels.parquet, which lie before, have checksums of their own.
 	CRC  uint32 `json:"crc32c"`
 	From int64  `json:"from,omitempty"`
 }
@@ -106,8 +110,8 @@ type Block struct {
 	Meta
 	dir string
 
-	mu           sync.Mutex
-	rows, stacks *pagedFile // once somebody has asked for them
+	mu                   sync.Mutex
+	rows, stacks, labels *pagedFile // once somebody has asked for them
 }
 
 // Open reads meta.json, and looks for the other files.
@@ -120,8 +124,8 @@ func Open(dir string) (*Block, error) {
 	if err := json.Unmarshal(text, &b.Meta); err != nil {
 		return nil, fmt.Errorf("read %s: %w", filepath.Join(dir, metaFile), err)
 	}
-	if b.Version != formatVersion {
-		return nil, fmt.Errorf("open block %s: it is of version %d and this fleetprof reads %d", dir, b.Version, formatVersion)
+	if b.Version != formatVersion && b.Version != longLabels {
+		return nil, fmt.Errorf("open block %s: it is of version %d and this fleetprof reads %d and %d", dir, b.Version, longLabels, formatVersion)
 	}
 	if b.CRC != checksum(text) {
 		return nil, fmt.Errorf("read %s: %w", filepath.Join(dir, metaFile), errChecksum)
@@ -159,9 +163,9 @@ func (b *Block) Move(dir string) error {
 func (b *Block) Close() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	rows, stacks := b.rows, b.stacks
-	b.rows, b.stacks = nil, nil
-	return errors.Join(rows.close(), stacks.close())
+	rows, stacks, labels := b.rows, b.stacks, b.labels
+	b.rows, b.stacks, b.labels = nil, nil, nil
+	return errors.Join(rows.close(), stacks.close(), labels.close())
 }
 
 func readBounded(path string, limit int64) ([]byte, error) {

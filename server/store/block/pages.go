@@ -18,8 +18,12 @@ import (
 type pagedFile struct {
 	file   *os.File
 	path   string
+	schema *parquet.Schema
 	groups []rowGroup
 }
+
+// anyColumns stands for as many columns as the schema has.
+const anyColumns = -1
 
 // rowGroup is a part of the file; first is the number of its first row.
 type rowGroup struct {
@@ -67,6 +71,10 @@ func (o *pagedFile) read(want File, columns int, rows int64) (err error) {
 	file, err := parquet.OpenFile(o.file, want.Bytes, parquet.SkipPageIndex(true), parquet.SkipBloomFilters(true))
 	if err != nil {
 		return &DamagedError{o.path, err}
+	}
+	o.schema = file.Schema()
+	if columns == anyColumns {
+		columns = len(o.schema.Columns())
 	}
 	next := int64(0)
 	for _, g := range file.RowGroups() {

@@ -29,20 +29,26 @@ type services struct {
 func (p services) series() int { return p.services * p.hosts }
 
 func (p services) Index() (*block.Index, error) {
-	labels := &dictionary.Dictionary{Strings: []string{"", "host_name", "service_name"}}
 	x := &block.Index{
 		Types:   []block.Type{{Name: "cpu", Sample: "cpu", Unit: "nanoseconds"}},
-		Windows: []block.Window{{Start: 0, End: int64(time.Second), Profiles: 1}}, Labels: labels,
+		Windows: []block.Window{{Start: 0, End: int64(time.Second), Profiles: 1}},
 	}
-	for h := range p.hosts {
-		for s := range p.services {
-			labels.Strings = append(labels.Strings, fmt.Sprint("host", h), fmt.Sprint(p.name, s))
-			n := uint32(len(labels.Strings))
-			labels.LabelSets.Add(nil, columns.Label{Key: 1, Text: n - 2}, columns.Label{Key: 2, Text: n - 1})
-			x.Series = append(x.Series, block.Series{LabelSet: uint32(len(x.Series)), Rows: int64(p.stacks)})
-		}
+	for i := range p.series() {
+		x.Series = append(x.Series, block.Series{LabelSet: uint32(i), Rows: int64(p.stacks)})
 	}
 	return x, nil
+}
+
+func (p services) Labels() (block.Labels, error) {
+	d := &dictionary.Dictionary{Strings: []string{"", "host_name", "service_name"}}
+	for h := range p.hosts {
+		for s := range p.services {
+			d.Strings = append(d.Strings, fmt.Sprint("host", h), fmt.Sprint(p.name, s))
+			n := uint32(len(d.Strings))
+			d.LabelSets.Add(nil, columns.Label{Key: 1, Text: n - 2}, columns.Label{Key: 2, Text: n - 1})
+		}
+	}
+	return block.LabelsOf(d), nil
 }
 
 func (p services) Symbols() (*dictionary.Dictionary, error) {
@@ -119,9 +125,18 @@ func TestStacksLieTogether(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer rows.Close()
+	labels, err := b.Labels()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer labels.Close()
+	of, err := labels.Column("service_name")
+	if err != nil {
+		t.Fatal(err)
+	}
 	pages := map[string]map[uint32]bool{}
 	for _, s := range index.Series {
-		service := index.Labels.Label(s.LabelSet, "service_name")
+		service := of.Text(s.LabelSet)
 		if pages[service] == nil {
 			pages[service] = map[uint32]bool{}
 		}

@@ -50,19 +50,17 @@ type Series struct {
 	First, Rows int64
 }
 
-// Index tells what is in a part, without the rows and what their stacks say. It does
-// not change.
+// Index tells what is in a part, without the rows and what their label sets and stacks
+// say. It does not change.
 type Index struct {
 	Types   []Type
 	Windows []Window
 	Series  []Series
-	// Labels has the label sets and their strings.
-	Labels *dictionary.Dictionary
 }
 
 // Size is about how many bytes of memory x holds.
 func (x *Index) Size() int64 {
-	return x.Labels.Size() + 96*int64(len(x.Windows)) + 24*int64(len(x.Series))
+	return 96*int64(len(x.Windows)) + 24*int64(len(x.Series))
 }
 
 // Rows are some rows of one series, with one entry for each in all columns. Stack is
@@ -75,6 +73,8 @@ type Rows struct {
 // Part is a part of what is stored: a block, or the head at some moment.
 type Part interface {
 	Index() (*Index, error)
+	// Labels opens the label sets, for one reader.
+	Labels() (Labels, error)
 	// Symbols has all that stacks refer to, and not the stacks.
 	Symbols() (*dictionary.Dictionary, error)
 	// Stacks opens the stacks, for one reader. They refer to so many locations, which are

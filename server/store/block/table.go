@@ -17,7 +17,7 @@ import (
 // its records would take. After the first error it gives nothing.
 type tableReader struct {
 	path   string
-	groups []parquet.RowGroup
+	groups [][]parquet.ColumnChunk
 	rows   int
 	err    error
 }
@@ -42,8 +42,9 @@ func (b *Block) readColumns(name string, columns int, f func(t *tableReader)) (e
 	if err != nil {
 		return &DamagedError{path, err}
 	}
-	t := &tableReader{path: path, groups: file.RowGroups(), rows: int(file.NumRows())}
-	for _, g := range t.groups {
+	t := &tableReader{path: path, rows: int(file.NumRows())}
+	for _, g := range file.RowGroups() {
+		t.groups = append(t.groups, g.ColumnChunks())
 		if n := len(g.ColumnChunks()); n != columns {
 			return &DamagedError{path, fmt.Errorf("it has %d columns, want %d", n, columns)}
 		}
@@ -58,7 +59,7 @@ func (b *Block) readColumns(name string, columns int, f func(t *tableReader)) (e
 // pages calls f with the pages of a column.
 func (t *tableReader) pages(column int, f func(p parquet.Page)) {
 	for _, g := range t.groups {
-		pages := g.ColumnChunks()[column].Pages()
+		pages := g[column].Pages()
 		for t.err == nil {
 			p, err := pages.ReadPage()
 			if errors.Is(err, io.EOF) {
@@ -104,23 +105,38 @@ func (t *tableReader) bools(column int) []bool {
 
 // texts reads a column of strings as their numbers, which number gives.
 func (t *tableReader) texts(column int, number func(text string) uint32) []uint32 {
-	all := make([]uint32, 0, t.rows)
-	var known []uint32 // the numbers of a dictionary, which several pages have in common
-	var of parquet.Dictionary
-	t.pages(column, func(p parquet.Page) {
-		values := p.Data()
-		if d := p.Dictionary(); d != nil {
-			if d != of {
-				of, known = d, appendTexts(known[:0], d.Page(), number)
-			}
-			for _, i := range values.Int32() {
-				all = append(all, known[i])
-			}
-			return
-		}
-		all = appendTexts(all, p, number)
-	})
-	return checked(t, all)
+	return checked(t, t.elementTexts(column, number))
+}
+
+// elementTexts is the same for a column of a list, all rows one after another.
+func (t *tableReader) elementTexts(column int, number func(text string) uint32) (all []uint32) {
+	texts := texts{number: number}
+	t.pages(column, func(p parquet.Page) { all = texts.take(all, p) })
+	return all
+}
+
+// texts reads pages of strings as numbers.
+type texts struct {
+	number func(text string) uint32
+	// known are the numbers of the texts of a dictionary, which several pages have in common.
+	known []uint32
+	of    parquet.Dictionary
+}
+
+// take copies a page.
+func (t *texts) take(to []uint32, p parquet.Page) []uint32 {
+	d := p.Dictionary()
+	if d == nil {
+		return appendTexts(to, p, t.number)
+	}
+	if d != t.of {
+		t.of, t.known = d, appendTexts(t.known[:0], d.Page(), t.number)
+	}
+	values := p.Data()
+	for _, i := range values.Int32() {
+		to = append(to, t.known[i])
+	}
+	return to
 }
 
 // appendTexts copies the strings of a page at once: each of them keeps all.
@@ -128,7 +144,7 @@ func appendTexts(to []uint32, p parquet.Page, number func(text string) uint32) [
 	values := p.Data()
 	all, offsets := values.ByteArray()
 	text := string(all)
-	for i := range p.NumValues() {
+	for i := range len(offsets) - 1 { // those that are not null
 		to = append(to, number(text[offsets[i]:offsets[i+1]]))
 	}
 	return to

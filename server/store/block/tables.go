@@ -42,13 +42,6 @@ type (
 		First  int64  `parquet:"first_row,delta,zstd"`
 		Rows   int64  `parquet:"rows,delta,zstd"`
 	}
-	labelRecord struct {
-		Labels uint32 `parquet:"labels,delta,zstd"`
-		Name   string `parquet:"name,dict,zstd"`
-		Text   string `parquet:"value,dict,zstd"`
-		Number int64  `parquet:"number,dict,zstd"`
-		Unit   string `parquet:"unit,dict,zstd"`
-	}
 	stackRecord struct {
 		ID       uint32 `parquet:"id,delta,zstd"`
 		Parent   uint32 `parquet:"parent,delta,zstd"`
@@ -119,22 +112,21 @@ func (b *Block) Index() (*Index, error) {
 	for _, w := range windows {
 		x.Windows = append(x.Windows, Window{w.Start, w.End, w.TypeID, w.Period, w.Profiles, w.Source, w.Comments})
 	}
-	if x.Labels, err = b.labels(); err != nil {
-		return nil, err
-	}
 	ok := len(x.Windows) == b.Windows
 	err = b.readColumns(seriesFile, 4, func(t *tableReader) {
 		types, labels, first, rows := t.uint32s(0), t.uint32s(1), t.int64s(2), t.int64s(3)
 		x.Series = make([]Series, t.rows)
 		for i := range x.Series {
 			s := Series{types[i], labels[i], first[i], rows[i]}
-			ok = ok && int(s.Type) < len(x.Types) && int(s.LabelSet) < x.Labels.LabelSets.Len() && s.First >= 0 && s.Rows >= 0 && s.First <= b.Meta.Rows-s.Rows
+			ok = ok && int(s.Type) < len(x.Types) && (b.Version == longLabels || int(s.LabelSet) < b.LabelSets) && s.First >= 0 && s.Rows >= 0 && s.First <= b.Meta.Rows-s.Rows
 			x.Series[i] = s
 		}
 	})
 	if err != nil {
 		return nil, err
 	}
+	// Each set has a series.
+	ok = ok && (b.Version == longLabels || b.LabelSets <= len(x.Series))
 	for i := range x.Windows {
 		ok = ok && int(x.Windows[i].Type) < len(x.Types)
 	}
@@ -142,41 +134,6 @@ func (b *Block) Index() (*Index, error) {
 		return nil, &DamagedError{filepath.Join(b.dir, seriesFile), errReference}
 	}
 	return x, nil
-}
-
-func (b *Block) labels() (*dictionary.Dictionary, error) {
-	strings := newStrings()
-	d := &dictionary.Dictionary{}
-	ok := true
-	err := b.readColumns(labelsFile, 5, func(t *tableReader) {
-		sets, names, texts, numbers, units := t.uint32s(0), t.texts(1, strings.number), t.texts(2, strings.number), t.int64s(3), t.texts(4, strings.number)
-		known := map[columns.Label]uint32{}
-		var set []columns.Label
-		if n := len(sets); n > 0 && int(sets[n-1]) < n {
-			d.LabelSets.Grow(int(sets[n-1])+1, n)
-		}
-		for i := range sets {
-			l := columns.Label{Key: names[i], Text: texts[i], Number: numbers[i], Unit: units[i]}
-			if l != (columns.Label{}) { // which stands for a set without labels
-				set = append(set, l)
-			}
-			if i+1 < len(sets) && sets[i+1] == sets[i] {
-				continue
-			}
-			// Those of one set stand together, and none is left out.
-			if int(sets[i]) != d.LabelSets.Len() {
-				ok = false
-				return
-			}
-			d.LabelSets.Add(known, set...)
-			set = set[:0]
-		}
-	})
-	if err == nil && !ok {
-		err = &DamagedError{filepath.Join(b.dir, labelsFile), errReference}
-	}
-	d.Strings = strings.all
-	return d, err
 }
 
 // Symbols reads what stacks refer to. A string may be there more than once: most are there once, and to

@@ -56,9 +56,11 @@ func Write(ctx context.Context, dir string, p Plan) (err error) {
 		return err
 	}
 	m.writeTables(w, p.IDs)
+	others := m.writeLabels(w)
 	meta := Meta{
 		Version: formatVersion, Resolution: p.Resolution, Profiles: p.Profiles, Log: p.Log, Replaces: p.Replaces,
-		Rows: m.rows, Stacks: len(m.dict.Stacks), Windows: len(m.windows), Series: len(m.series), Types: m.types, Files: w.files,
+		Rows: m.rows, Stacks: len(m.dict.Stacks), Windows: len(m.windows), Series: len(m.series),
+		LabelSets: len(m.order), OtherLabels: others, Types: m.types, Files: w.files,
 	}
 	meta.Start, meta.End = m.bounds()
 	w.finish(meta)
@@ -115,6 +117,10 @@ func (m *merger) add(p Part) error {
 	if err != nil {
 		return err
 	}
+	labels, err := allSets(p)
+	if err != nil {
+		return err
+	}
 	symbols, err := p.Symbols()
 	if err != nil {
 		return err
@@ -127,7 +133,7 @@ func (m *merger) add(p Part) error {
 	if err != nil {
 		return errors.Join(err, stacks.Close())
 	}
-	in := &input{index: index, rows: rows, stacks: stacks, symbols: m.dict.Translate(symbols).WithStacks(stacks), labels: m.dict.Translate(index.Labels)}
+	in := &input{index: index, rows: rows, stacks: stacks, symbols: m.dict.Translate(symbols).WithStacks(stacks), labels: m.dict.Translate(labels)}
 	for _, t := range index.Types {
 		id := slices.Index(m.types, t)
 		if id < 0 {
@@ -138,6 +144,15 @@ func (m *merger) add(p Part) error {
 	}
 	m.inputs = append(m.inputs, in)
 	return nil
+}
+
+func allSets(p Part) (*dictionary.Dictionary, error) {
+	labels, err := p.Labels()
+	if err != nil {
+		return nil, err
+	}
+	d, err := labels.Sets(nil, nil)
+	return d, errors.Join(err, labels.Close())
 }
 
 func (m *merger) close() error {

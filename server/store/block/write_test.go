@@ -20,14 +20,18 @@ func (p part) Index() (*block.Index, error) {
 	x := &block.Index{
 		Types:  []block.Type{{Name: "cpu", Sample: "cpu", Unit: "nanoseconds"}},
 		Series: []block.Series{{Rows: int64(len(p.value))}},
-		Labels: &dictionary.Dictionary{Strings: []string{"", "host_name", "a"}},
 	}
-	x.Labels.LabelSets.Add(nil, columns.Label{Key: 1, Text: 2})
 	for i := range p.value {
 		start := int64(i) * int64(time.Second)
 		x.Windows = append(x.Windows, block.Window{Start: start, End: start + int64(time.Second), Profiles: 1, Source: "a"})
 	}
 	return x, nil
+}
+
+func (p part) Labels() (block.Labels, error) {
+	d := &dictionary.Dictionary{Strings: []string{"", "host_name", "a"}}
+	d.LabelSets.Add(nil, columns.Label{Key: 1, Text: 2})
+	return block.LabelsOf(d), nil
 }
 
 func (p part) Symbols() (*dictionary.Dictionary, error) {

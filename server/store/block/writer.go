@@ -211,8 +211,6 @@ func (m *merger) writeTables(w *writer, ids []ID) {
 		s := m.series[i]
 		return seriesRecord{s.Type, m.order[s.LabelSet], s.First, s.Rows}
 	})
-	labels := m.labelPlaces()
-	table(w, labelsFile, len(labels), func(i int) labelRecord { return m.labelRecord(labels[i]) })
 	paged(w, stacksFile, len(d.Stacks), func(i int) stackRecord { return stackRecord{uint32(i), d.Stacks[i].Parent, d.Stacks[i].Location} },
 		parquet.MaxRowsPerRowGroup(groupRows), parquet.PageBufferSize(stackPageBytes))
 	table(w, locationsFile, len(d.Locations), func(i int) locationRecord {
@@ -232,31 +230,4 @@ func (m *merger) writeTables(w *writer, ids []ID) {
 		return mappingRecord{uint32(i), p.Start, p.Limit, p.Offset, text(p.File), text(p.BuildID), uint32(p.Resolved)}
 	})
 	table(w, idsFile, len(ids), func(i int) idRecord { return idRecord(ids[i]) })
-}
-
-// labelPlace is a label of a set, by the number of the set in the block and that in the
-// dictionary. Of a set without labels it is the only one.
-type labelPlace struct{ number, set, label uint32 }
-
-// labelPlaces gives the labels of all sets in the order of these.
-func (m *merger) labelPlaces() (all []labelPlace) {
-	sets := make([]uint32, len(m.order))
-	for id, number := range m.order {
-		sets[number] = uint32(id)
-	}
-	for number, id := range sets {
-		for i := range max(1, m.dict.LabelSets.Count(id)) {
-			all = append(all, labelPlace{uint32(number), id, uint32(i)})
-		}
-	}
-	return all
-}
-
-// labelRecord gives the record of a label. That of a set without labels says nothing.
-func (m *merger) labelRecord(p labelPlace) labelRecord {
-	if m.dict.LabelSets.Count(p.set) == 0 {
-		return labelRecord{Labels: p.number}
-	}
-	l := m.dict.LabelSets.At(p.set, int(p.label))
-	return labelRecord{p.number, m.dict.Strings[l.Key], m.dict.Strings[l.Text], l.Number, m.dict.Strings[l.Unit]}
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -27,8 +28,7 @@ const (
 	// oldDir is that of the profiles of version 1.
 	oldDir = "profiles"
 
-	version    = "fleetprof store 2\n"
-	oldVersion = "fleetprof store 1\n"
+	version = "fleetprof store 3\n"
 )
 
 // claim makes dir ours: it checks what is there, makes what is missing, and
@@ -83,12 +83,15 @@ func checkForeign(dir string) error {
 	return nil
 }
 
-// checkVersion compares the version, or writes it into a new directory, or one of
-// version 1: what is in that is taken over by takeOver.
+// earlierVersions are those of which everything is still read: profiles of the first are taken over by
+// takeOver, blocks of the second are as they are in package block.
+var earlierVersions = []string{"fleetprof store 1\n", "fleetprof store 2\n"}
+
+// checkVersion compares the version, or writes it into a new directory, or one of an earlier version.
 func checkVersion(dir string) error {
 	path := filepath.Join(dir, versionFile)
 	got, err := readHead(path)
-	if errors.Is(err, os.ErrNotExist) || got == oldVersion {
+	if errors.Is(err, os.ErrNotExist) || slices.Contains(earlierVersions, got) {
 		return writeVersion(dir, path)
 	}
 	if err != nil {

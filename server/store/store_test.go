@@ -597,6 +597,30 @@ func TestRetention(t *testing.T) {
 	}
 }
 
+// A directory of version 2 is one of this version from the first start on, with all that is in it.
+func TestVersion2(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.CopyFS(filepath.Join(dir, "blocks", "old"), os.DirFS(filepath.Join("block", "testdata", "long-labels"))); err != nil {
+		t.Fatal(err)
+	}
+	version := filepath.Join(dir, "VERSION")
+	if err := os.WriteFile(version, []byte("fleetprof store 2\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var want []*profile.Profile // see sealed of package block
+	for n, host := range []string{"a", "b"} {
+		want = append(want, profiletest.Random(uint64(n), host, time.Unix(1_795_353_600, 0), 20))
+	}
+	s := open(t, dir, store.Options{MaxAge: 876_000 * time.Hour})
+	s.want(truth(want...))
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := os.ReadFile(version); err != nil || string(got) != "fleetprof store 3\n" {
+		t.Errorf("VERSION is %q, %v", got, err)
+	}
+}
+
 // A directory of version 1 is taken over once, whatever was interrupted.
 func TestTakeOver(t *testing.T) {
 	dir := t.TempDir()
@@ -656,7 +680,7 @@ func TestOpenRefuses(t *testing.T) {
 	open(t, used, store.Options{})
 	for _, c := range []struct{ name, dir, want string }{
 		{"foreign", in("letter.txt", "dear"), `it holds other files ("letter.txt")`},
-		{"other version", in("VERSION", "fleetprof store 3\n"), `it says "fleetprof store 3"`},
+		{"other version", in("VERSION", "fleetprof store 4\n"), `it says "fleetprof store 4"`},
 		{"no text", in("VERSION", strings.Repeat("\x00", 1<<20)), `it says`},
 		{"a file", filepath.Join(in("file", ""), "file"), `--data`},
 		{"in use", used, `another fleetprof server uses it`},

@@ -21,6 +21,7 @@ type Interner struct {
 	mappings  map[columns.Mapping]uint32
 	functions map[columns.Function]uint32
 	locations map[string]uint32 // by all that they say
+	printed   map[Fingerprint]uint32
 	stacks    Numbers[Node]
 	labels    map[columns.Label]uint32
 	labelSets map[string]uint32 // by the numbers of their labels
@@ -37,6 +38,7 @@ func New() *Interner {
 		mappings:  map[columns.Mapping]uint32{},
 		functions: map[columns.Function]uint32{},
 		locations: map[string]uint32{},
+		printed:   map[Fingerprint]uint32{},
 		labels:    map[columns.Label]uint32{},
 		labelSets: map[string]uint32{},
 	}

@@ -44,7 +44,7 @@ func TestNamesOnly(t *testing.T) {
 	for i := range from.Locations {
 		nodes = append(nodes, dictionary.Node{Location: uint32(i)})
 	}
-	translation := to.Translate(from).WithStacks(nodes).WithNames()
+	translation := to.TranslateStacks(dictionary.AllSymbols{from}, nodes).WithNames()
 	var got []uint32
 	for i := range from.Locations {
 		stack := translation.Stack(uint32(i) + 1)

@@ -59,7 +59,7 @@ func TestStacksByPages(t *testing.T) {
 	from := tree(r, stacks)
 	to := dictionary.New()
 	nodes := &counted{AllNodes: from.Stacks, pages: map[int]int{}}
-	translation := to.Translate(from).WithStacks(nodes)
+	translation := to.TranslateStacks(dictionary.AllSymbols{from}, nodes)
 	got := map[uint32]string{}
 	for i := range 20_000 {
 		stack := uint32(r.IntN(stacks))
@@ -108,7 +108,7 @@ func TestStacksOfOnePage(t *testing.T) {
 		}
 	}
 	nodes := &counted{AllNodes: from.Stacks, pages: map[int]int{}}
-	translation := dictionary.New().Translate(from).WithStacks(nodes)
+	translation := dictionary.New().TranslateStacks(dictionary.AllSymbols{from}, nodes)
 	for i := 5 * dictionary.PageNodes; i < 6*dictionary.PageNodes; i++ {
 		translation.Stack(uint32(i))
 	}
@@ -121,7 +121,7 @@ func TestStacksOfOnePage(t *testing.T) {
 func TestStacksUnreadable(t *testing.T) {
 	from := tree(rand.New(rand.NewPCG(1, 2)), 2*dictionary.PageNodes)
 	bad := errors.New("bad")
-	translation := dictionary.New().Translate(from).WithStacks(&counted{from.Stacks, map[int]int{}, bad})
+	translation := dictionary.New().TranslateStacks(dictionary.AllSymbols{from}, &counted{from.Stacks, map[int]int{}, bad})
 	if translation.Stack(7); translation.Err() != nil {
 		t.Fatal(translation.Err())
 	}
@@ -138,7 +138,7 @@ func BenchmarkChild(b *testing.B) {
 	from := tree(rand.New(rand.NewPCG(1, 2)), 1<<20)
 	for b.Loop() {
 		d := dictionary.New()
-		t := d.Translate(from).WithStacks(dictionary.AllNodes(from.Stacks))
+		t := d.TranslateStacks(dictionary.AllSymbols{from}, dictionary.AllNodes(from.Stacks))
 		for i := range from.Stacks {
 			t.Stack(uint32(i))
 		}

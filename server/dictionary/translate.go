@@ -18,15 +18,9 @@ type Translation struct {
 	// For each number of from that of to plus 1, or 0 while unknown.
 	strings, mappings, functions, locations, labels, labelSets []uint32
 
-	only       []string // names of the labels that are taken over, if some
-	some       bool
-	names      bool // of locations with functions only their names are taken over
-	nodes      Nodes
-	pages      []*nodePage // by page; nil where no stack was asked for
-	held       int         // pages whose nodes are in memory
-	stackBytes int64       // of pages
-	err        error
-	scratch    []step
+	only  []string // names of the labels that are taken over, if some
+	some  bool
+	names bool // of locations with functions only their names are taken over
 
 	path  []frame // of the last Frames, outermost first
 	lines []columns.Line
@@ -46,28 +40,15 @@ func (d *Interner) Translate(from *Dictionary) *Translation {
 	}
 }
 
-// WithStacks has t translate stacks, whose locations are those of its dictionary.
-func (t *Translation) WithStacks(all Nodes) *Translation {
-	t.nodes, t.pages = all, make([]*nodePage, (all.Len()+PageNodes-1)/PageNodes)
-	return t
-}
-
 // WithLabels has t take over the labels of these names only: sets that differ in others are one.
 func (t *Translation) WithLabels(names []string) *Translation {
 	t.only, t.some = names, true
 	return t
 }
 
-// WithNames has t take over of locations whose functions have names only these and the mapping: locations
-// that differ in the rest are one, and so are functions.
-func (t *Translation) WithNames() *Translation {
-	t.names = true
-	return t
-}
-
-// Size is about how many bytes of memory t holds, the nodes not counted that it was given.
+// Size is about how many bytes of memory t holds.
 func (t *Translation) Size() int64 {
-	return 4*int64(len(t.strings)+len(t.mappings)+len(t.functions)+len(t.locations)+len(t.labels)+len(t.labelSets)) + 8*int64(len(t.pages)) + t.stackBytes
+	return 4 * int64(len(t.strings)+len(t.mappings)+len(t.functions)+len(t.locations)+len(t.labels)+len(t.labelSets))
 }
 
 // String translates a string.
@@ -128,15 +109,6 @@ func (t *Translation) named(location uint32) bool {
 		f := &t.from.Functions[l.Function]
 		return f.Name == 0 && f.SystemName == 0
 	})
-}
-
-// Locations translates all locations and lets go of what t was made from: from then on it
-// translates stacks only.
-func (t *Translation) Locations() {
-	for i := range t.from.Locations {
-		t.location(uint32(i))
-	}
-	t.from, t.strings, t.mappings, t.functions, t.labels, t.labelSets = nil, nil, nil, nil, nil, nil
 }
 
 // Frames gives the stack of locations, innermost first. The outer frames that it shares

@@ -16,6 +16,13 @@ func Nodes(n dictionary.Nodes) (all []dictionary.Node, err error) {
 	return all, nil
 }
 
+// Symbols reads all pages of symbols, as one dictionary.
+func Symbols(s dictionary.Symbols) (*dictionary.Dictionary, error) {
+	d := dictionary.New()
+	err := d.TranslateStacks(s, dictionary.AllNodes(nil)).Locations()
+	return &d.Dictionary, err
+}
+
 // Frames gives the locations of a stack, innermost first.
 func Frames(d *dictionary.Dictionary, stack uint32) (all []uint32) {
 	for ; stack != 0; stack = d.Stacks[stack].Parent {

@@ -5,8 +5,8 @@ package query
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
-	"strconv"
 
 	"github.com/fleetprof/fleetprof/server/dictionary"
 	"github.com/fleetprof/fleetprof/server/store"
@@ -123,11 +123,7 @@ func (p *part) choose() error {
 
 // column gives what label sets have of one label.
 func (p *part) column(name string) (*block.LabelColumn, error) {
-	of := p.stored.Name
-	if of != "" {
-		of += "/label/" + name
-	}
-	c, err := cachedOr(p.api, p.api.cache.indexes, of, func() (*block.LabelColumn, error) { return p.labels.Column(name) })
+	c, err := cachedOr(p.api, p.api.cache.indexes, p.named("label", name), func() (*block.LabelColumn, error) { return p.labels.Column(name) })
 	if err == nil {
 		p.keep(c, p.api.cache.indexes)
 	}
@@ -183,27 +179,18 @@ func asUnreadable(err error) error {
 	return &unreadableError{err}
 }
 
-// symbols gives what the stacks of the part refer to.
-func (p *part) symbols() (*dictionary.Dictionary, error) {
-	d, err := cachedOr(p.api, p.api.cache.symbols, p.stored.Name, p.stored.Symbols)
-	if err == nil {
-		p.keep(d, p.api.cache.symbols)
-	}
-	return d, err
-}
-
 // translate gives a translation of the stacks of the part.
-func (p *part) translate(to *dictionary.Interner) (*dictionary.Translation, error) {
-	symbols, err := p.symbols()
+func (p *part) translate(to *dictionary.Interner) (*dictionary.StackTranslation, error) {
+	s, err := p.stored.Symbols()
 	if err != nil {
-		return nil, err
+		return nil, asUnreadable(err)
 	}
-	r, err := p.stored.Stacks(len(symbols.Locations))
+	r, err := p.stored.Stacks(s.Len())
 	if err != nil {
 		return nil, asUnreadable(err)
 	}
 	p.stacks = &stacks{StackReader: r, part: p}
-	return to.Translate(symbols).WithStacks(p.stacks), nil
+	return to.TranslateStacks(symbols{s, p}, p.stacks), nil
 }
 
 // close ends the reading of label sets and stacks.
@@ -228,11 +215,35 @@ type nodes []dictionary.Node
 func (n nodes) Size() int64 { return 8 * int64(len(n)) }
 
 func (s *stacks) Page(i int) ([]dictionary.Node, error) {
-	name := s.part.stored.Name
-	if name != "" {
-		name += "/" + strconv.Itoa(i)
+	return cachedOr(s.part.api, s.part.api.cache.symbols, s.part.named("stacks", i), func() (nodes, error) { return s.StackReader.Page(i) })
+}
+
+// symbols are those of a part, by pages that the cache keeps.
+type symbols struct {
+	dictionary.Symbols
+	part *part
+}
+
+func (s symbols) Page(i int) (*dictionary.Dictionary, error) {
+	return cachedOr(s.part.api, s.part.api.cache.symbols, s.part.named("symbols", i), func() (*dictionary.Dictionary, error) { return s.Symbols.Page(i) })
+}
+
+func (s symbols) Fingerprints() ([]dictionary.Fingerprint, error) {
+	return cachedOr(s.part.api, s.part.api.cache.symbols, s.part.named("symbols", "fingerprints"), func() (fingerprints, error) { return s.Symbols.Fingerprints() })
+}
+
+// fingerprints are those of the locations of a part.
+type fingerprints []dictionary.Fingerprint
+
+// Size is how many bytes of memory f holds.
+func (f fingerprints) Size() int64 { return int64(len(f)) * int64(len(dictionary.Fingerprint{})) }
+
+// named is what the cache calls something of the part; the head has no name.
+func (p *part) named(what string, which any) string {
+	if p.stored.Name == "" {
+		return ""
 	}
-	return cachedOr(s.part.api, s.part.api.cache.symbols, name, func() (nodes, error) { return s.StackReader.Page(i) })
+	return fmt.Sprintf("%s/%s/%v", p.stored.Name, what, which)
 }
 
 // keep counts what is in memory for this query alone, as the cache has no room for it.

@@ -145,7 +145,7 @@ func (m *merged) add(ctx context.Context, p *part) error {
 		return err
 	}
 	translations := labels.Size()
-	var stacks *dictionary.Translation
+	var stacks *dictionary.StackTranslation
 	found := make([]bool, len(p.in))
 	err = p.scan(ctx, func(s block.Series, rows block.Rows) (err error) {
 		besides := p.bytes + translations
@@ -170,6 +170,9 @@ func (m *merged) add(ctx context.Context, p *part) error {
 		}
 		return m.hold(besides)
 	})
+	if err != nil {
+		return err
+	}
 	for w, ok := range found {
 		if !ok {
 			continue
@@ -181,7 +184,7 @@ func (m *merged) add(ctx context.Context, p *part) error {
 			}
 		}
 	}
-	return err
+	return nil
 }
 
 // labels translates the label sets of a part.
@@ -213,7 +216,7 @@ func (m *merged) addWindows(p *part) {
 
 // addRows sums up rows of one series, and tells whether there are any in the range. Those with
 // the same stack mostly follow each other, and are looked up once.
-func (m *merged) addRows(p *part, rows block.Rows, labels *dictionary.Translation, set uint32, stacks *dictionary.Translation, found []bool) (any bool) {
+func (m *merged) addRows(p *part, rows block.Rows, labels *dictionary.Translation, set uint32, stacks *dictionary.StackTranslation, found []bool) (any bool) {
 	var sum row
 	pending := false
 	at := uint32(0) // the stack of sum, in the numbers of the part
@@ -222,7 +225,9 @@ func (m *merged) addRows(p *part, rows block.Rows, labels *dictionary.Translatio
 			return
 		}
 		if stacks != nil {
-			sum.stack = stacks.Stack(at)
+			if sum.stack = stacks.Stack(at); stacks.Err() != nil {
+				return
+			}
 		}
 		sum.labelSet = labels.LabelSet(set)
 		m.addRow(sum)

@@ -244,10 +244,12 @@ func (h *head) snapshot() *headPart {
 	return p
 }
 
-func (p *headPart) Index() (*block.Index, error)             { return &p.index, nil }
-func (p *headPart) Labels() (block.Labels, error)            { return block.LabelsOf(&p.dict), nil }
-func (p *headPart) Symbols() (*dictionary.Dictionary, error) { return &p.dict, nil }
-func (p *headPart) Rows() (block.RowReader, error)           { return &headRows{part: p}, nil }
+func (p *headPart) Index() (*block.Index, error)  { return &p.index, nil }
+func (p *headPart) Labels() (block.Labels, error) { return block.LabelsOf(&p.dict), nil }
+func (p *headPart) Symbols() (dictionary.Symbols, error) {
+	return dictionary.AllSymbols{Dictionary: &p.dict}, nil
+}
+func (p *headPart) Rows() (block.RowReader, error) { return &headRows{part: p}, nil }
 func (p *headPart) Stacks(int) (block.StackReader, error) {
 	return headStacks{dictionary.AllNodes(p.dict.Stacks)}, nil
 }

@@ -176,11 +176,15 @@ func readPart(p store.ViewPart, from, to time.Time, into sums) error {
 	if err != nil {
 		return err
 	}
-	symbols, err := p.Symbols()
+	pages, err := p.Symbols()
 	if err != nil {
 		return err
 	}
-	stacks, err := p.Stacks(len(symbols.Locations))
+	symbols, err := profiletest.Symbols(pages)
+	if err != nil {
+		return err
+	}
+	stacks, err := p.Stacks(pages.Len())
 	if err != nil {
 		return err
 	}

@@ -72,11 +72,15 @@ func content(dir string) (_ string, err error) {
 	if err != nil {
 		return "", err
 	}
-	symbols, err := b.Symbols()
+	pages, err := b.Symbols()
 	if err != nil {
 		return "", err
 	}
-	stacks, err := b.Stacks(len(symbols.Locations))
+	symbols, err := profiletest.Symbols(pages)
+	if err != nil {
+		return "", err
+	}
+	stacks, err := b.Stacks(pages.Len())
 	if err != nil {
 		return "", err
 	}

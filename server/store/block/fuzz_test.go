@@ -12,6 +12,8 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/fleetprof/fleetprof/server/dictionary"
+	"github.com/fleetprof/fleetprof/server/profiletest"
 	"github.com/fleetprof/fleetprof/server/store/block"
 )
 
@@ -146,7 +148,10 @@ func readAndMerge(t *testing.T, dir, name string) {
 	case "labels.parquet":
 		_, err = labelSets(b)
 	default:
-		_, err = b.Symbols()
+		var pages dictionary.Symbols
+		if pages, err = b.Symbols(); err == nil {
+			_, err = profiletest.Symbols(pages)
+		}
 	}
 	if err == nil {
 		_, err = content(dir)

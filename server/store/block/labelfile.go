@@ -15,8 +15,8 @@ import (
 
 // Labels opens the label sets.
 func (b *Block) Labels() (Labels, error) {
-	if b.Version == longLabels {
-		return b.readLongLabels()
+	if b.Version == version2 {
+		return b.readLabels2()
 	}
 	o, err := b.pagesOf(&b.labels, labelsFile, anyColumns, int64(b.LabelSets))
 	if err != nil {
@@ -276,10 +276,7 @@ func (f *labelFile) readOthers() (_ *otherLabels, err error) {
 		return o, nil
 	}
 	defer guard(f.open.path, &err)
-	t := &tableReader{path: f.open.path, rows: f.Len()}
-	for _, g := range f.open.groups {
-		t.groups = append(t.groups, g.columns)
-	}
+	t := f.open.table(0, f.Len())
 	strings := newStrings()
 	first := labelsBefore + len(f.names)
 	lengths := t.lengths(first)

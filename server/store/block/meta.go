@@ -53,7 +53,10 @@ type Meta struct {
 	Profiles   int64         `json:"profiles"`
 	Rows       int64         `json:"rows"`
 	Stacks     int           `json:"stacks"`
-	Windows    int           `json:"windows"`
+	// Locations and Functions are how many there are; 0 in version 2.
+	Locations int `json:"locations,omitempty"`
+	Functions int `json:"functions,omitempty"`
+	Windows   int `json:"windows"`
 	// Series is how many there are; 0 in blocks that were written before this was counted.
 	Series int `json:"series,omitempty"`
 	// LabelSets is how many there are, OtherLabels how many labels are not in columns of their own; 0 in
@@ -90,8 +93,8 @@ func (m Meta) encode() ([]byte, error) {
 // File is what a file of a block must be.
 type File struct {
 	Bytes int64 `json:"bytes"`
-	// CRC is the CRC-32C of the file from byte From on. The pages of rows.parquet, stacks.parquet and
-	// labels.parquet, which lie before, have checksums of their own.
+	// CRC is the CRC-32C of the file from byte From on. The pages of rows.parquet, stacks.parquet, labels.parquet,
+	// locations.parquet and functions.parquet, which lie before, have checksums of their own.
 	CRC  uint32 `json:"crc32c"`
 	From int64  `json:"from,omitempty"`
 }
@@ -110,8 +113,9 @@ type Block struct {
 	Meta
 	dir string
 
-	mu                   sync.Mutex
-	rows, stacks, labels *pagedFile // once somebody has asked for them
+	mu sync.Mutex
+	// Once somebody has asked for them:
+	rows, stacks, labels, locations, functions *pagedFile
 }
 
 // Open reads meta.json, and looks for the other files.
@@ -124,8 +128,8 @@ func Open(dir string) (*Block, error) {
 	if err := json.Unmarshal(text, &b.Meta); err != nil {
 		return nil, fmt.Errorf("read %s: %w", filepath.Join(dir, metaFile), err)
 	}
-	if b.Version != formatVersion && b.Version != longLabels {
-		return nil, fmt.Errorf("open block %s: it is of version %d and this fleetprof reads %d and %d", dir, b.Version, longLabels, formatVersion)
+	if b.Version != formatVersion && b.Version != version2 {
+		return nil, fmt.Errorf("open block %s: it is of version %d and this fleetprof reads %d and %d", dir, b.Version, version2, formatVersion)
 	}
 	if b.CRC != checksum(text) {
 		return nil, fmt.Errorf("read %s: %w", filepath.Join(dir, metaFile), errChecksum)
@@ -163,9 +167,12 @@ func (b *Block) Move(dir string) error {
 func (b *Block) Close() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	rows, stacks, labels := b.rows, b.stacks, b.labels
-	b.rows, b.stacks, b.labels = nil, nil, nil
-	return errors.Join(rows.close(), stacks.close(), labels.close())
+	var errs []error
+	for _, f := range []**pagedFile{&b.rows, &b.stacks, &b.labels, &b.locations, &b.functions} {
+		errs = append(errs, (*f).close())
+		*f = nil
+	}
+	return errors.Join(errs...)
 }
 
 func readBounded(path string, limit int64) ([]byte, error) {

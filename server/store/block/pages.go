@@ -76,24 +76,39 @@ func (o *pagedFile) read(want File, columns int, rows int64) (err error) {
 	if columns == anyColumns {
 		columns = len(o.schema.Columns())
 	}
-	next := int64(0)
-	for _, g := range file.RowGroups() {
-		chunks := g.ColumnChunks()
-		if len(chunks) != columns {
-			return &DamagedError{o.path, fmt.Errorf("it has %d columns, want %d", len(chunks), columns)}
-		}
-		for _, c := range chunks {
+	var has int64
+	if o.groups, has, err = groupsOf(file, columns); err != nil {
+		return &DamagedError{o.path, err}
+	}
+	if has != rows {
+		return &DamagedError{o.path, fmt.Errorf("it has %d rows, want %d", has, rows)}
+	}
+	for _, g := range o.groups {
+		for _, c := range g.columns {
 			if _, err := c.OffsetIndex(); err != nil { // by which its pages are found from then on
 				return &DamagedError{o.path, err}
 			}
 		}
-		o.groups = append(o.groups, rowGroup{next, g.NumRows(), chunks})
-		next += g.NumRows()
-	}
-	if next != rows {
-		return &DamagedError{o.path, fmt.Errorf("it has %d rows, want %d", next, rows)}
 	}
 	return nil
+}
+
+// groupsOf gives the row groups of a file, which must have so many columns, and the rows in all of them.
+func groupsOf(file *parquet.File, columns int) (all []rowGroup, rows int64, err error) {
+	for _, g := range file.RowGroups() {
+		chunks := g.ColumnChunks()
+		if len(chunks) != columns {
+			return nil, 0, fmt.Errorf("it has %d columns, want %d", len(chunks), columns)
+		}
+		all = append(all, rowGroup{rows, g.NumRows(), chunks})
+		rows += g.NumRows()
+	}
+	return all, rows, nil
+}
+
+// table reads n rows from one on.
+func (o *pagedFile) table(first int64, n int) *tableReader {
+	return &tableReader{path: o.path, groups: o.groups, first: first, rows: n}
 }
 
 func (o *pagedFile) checkTail(want File) error {

@@ -51,12 +51,12 @@ func (p services) Labels() (block.Labels, error) {
 	return block.LabelsOf(d), nil
 }
 
-func (p services) Symbols() (*dictionary.Dictionary, error) {
+func (p services) Symbols() (dictionary.Symbols, error) {
 	d := &dictionary.Dictionary{Strings: []string{"", "main"}, Functions: []columns.Function{{Name: 1}}}
 	for i := range uint64(1000) {
 		d.Locations = append(d.Locations, dictionary.Location{Address: p.first + i, Lines: []columns.Line{{}}})
 	}
-	return d, nil
+	return dictionary.AllSymbols{Dictionary: d}, nil
 }
 
 // Stacks gives each series as many stacks, of two frames: a root for each service, and what lies

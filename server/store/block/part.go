@@ -75,8 +75,8 @@ type Part interface {
 	Index() (*Index, error)
 	// Labels opens the label sets, for one reader.
 	Labels() (Labels, error)
-	// Symbols has all that stacks refer to, and not the stacks.
-	Symbols() (*dictionary.Dictionary, error)
+	// Symbols opens all that stacks refer to, for one reader.
+	Symbols() (dictionary.Symbols, error)
 	// Stacks opens the stacks, for one reader. They refer to so many locations, which are
 	// those of Symbols.
 	Stacks(locations int) (StackReader, error)

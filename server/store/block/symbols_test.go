@@ -8,6 +8,7 @@ import (
 
 	"github.com/fleetprof/fleetprof/server/columns"
 	"github.com/fleetprof/fleetprof/server/dictionary"
+	"github.com/fleetprof/fleetprof/server/profiletest"
 	"github.com/fleetprof/fleetprof/server/store/block"
 )
 
@@ -15,7 +16,7 @@ import (
 // is folded, and some have no mapping or no line, or several.
 type named struct{ services }
 
-func (p named) Symbols() (*dictionary.Dictionary, error) {
+func (p named) Symbols() (dictionary.Symbols, error) {
 	d := &dictionary.Dictionary{
 		Strings: []string{"", "/bin/a", "/lib/b.so", "abc", "same"},
 		Mappings: []columns.Mapping{
@@ -40,7 +41,7 @@ func (p named) Symbols() (*dictionary.Dictionary, error) {
 		}
 		d.Locations = append(d.Locations, l)
 	}
-	return d, nil
+	return dictionary.AllSymbols{Dictionary: d}, nil
 }
 
 // described says all of each location by its address.
@@ -65,6 +66,20 @@ func described(t *testing.T, d *dictionary.Dictionary) map[uint64]string {
 	return all
 }
 
+// symbols gives all that stacks of a part refer to.
+func symbols(t *testing.T, p block.Part) *dictionary.Dictionary {
+	t.Helper()
+	pages, err := p.Symbols()
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := profiletest.Symbols(pages)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
 // What stacks refer to is what it was, of one part and of several.
 func TestSymbols(t *testing.T) {
 	part := func(first uint64) named {
@@ -73,19 +88,11 @@ func TestSymbols(t *testing.T) {
 	for _, parts := range [][]block.Part{{part(0)}, {part(0), part(500_000)}} {
 		want := make(map[uint64]string)
 		for _, p := range parts {
-			d, err := p.Symbols()
-			if err != nil {
-				t.Fatal(err)
-			}
-			for address, says := range described(t, d) {
+			for address, says := range described(t, symbols(t, p)) {
 				want[address] = says
 			}
 		}
-		d, err := write(t, parts...).Symbols()
-		if err != nil {
-			t.Fatal(err)
-		}
-		got := described(t, d)
+		got := described(t, symbols(t, write(t, parts...)))
 		if len(got) != len(want) || len(got) != 1000*len(parts) {
 			t.Errorf("%d locations, want %d", len(got), len(want))
 		}

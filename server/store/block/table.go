@@ -7,17 +7,17 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
-	"io"
 	"path/filepath"
 
 	"github.com/parquet-go/parquet-go"
 )
 
-// tableReader reads the columns of a whole table, which takes a fraction of the time that
-// its records would take. After the first error it gives nothing.
+// tableReader reads the columns of some rows of a table in a row, which takes a fraction of the time
+// that records would take. After the first error it gives nothing.
 type tableReader struct {
 	path   string
-	groups [][]parquet.ColumnChunk
+	groups []rowGroup
+	first  int64
 	rows   int
 	err    error
 }
@@ -43,11 +43,8 @@ func (b *Block) readColumns(name string, columns int, f func(t *tableReader)) (e
 		return &DamagedError{path, err}
 	}
 	t := &tableReader{path: path, rows: int(file.NumRows())}
-	for _, g := range file.RowGroups() {
-		t.groups = append(t.groups, g.ColumnChunks())
-		if n := len(g.ColumnChunks()); n != columns {
-			return &DamagedError{path, fmt.Errorf("it has %d columns, want %d", n, columns)}
-		}
+	if t.groups, _, err = groupsOf(file, columns); err != nil {
+		return &DamagedError{path, err}
 	}
 	f(t)
 	if t.err != nil {
@@ -56,20 +53,30 @@ func (b *Block) readColumns(name string, columns int, f func(t *tableReader)) (e
 	return nil
 }
 
-// pages calls f with the pages of a column.
+// pages calls f with what pages of a column have of the rows.
 func (t *tableReader) pages(column int, f func(p parquet.Page)) {
 	for _, g := range t.groups {
-		pages := g[column].Pages()
-		for t.err == nil {
+		from, to := max(t.first, g.first)-g.first, min(t.first+int64(t.rows), g.first+g.rows)-g.first
+		if from >= to || t.err != nil {
+			continue
+		}
+		pages := g.columns[column].Pages()
+		if from > 0 {
+			t.err = pages.SeekToRow(from)
+		}
+		for t.err == nil && from < to {
 			p, err := pages.ReadPage()
-			if errors.Is(err, io.EOF) {
-				break
-			}
 			if err != nil {
 				t.err = err
 				break
 			}
-			f(p)
+			if n := p.NumRows(); n > to-from {
+				f(p.Slice(0, to-from))
+				from = to
+			} else {
+				f(p)
+				from += max(n, 1)
+			}
 			parquet.Release(p)
 		}
 		t.err = errors.Join(t.err, pages.Close())

@@ -5,10 +5,6 @@ package block
 import (
 	"errors"
 	"path/filepath"
-	"slices"
-
-	"github.com/fleetprof/fleetprof/server/columns"
-	"github.com/fleetprof/fleetprof/server/dictionary"
 )
 
 // Records of the tables. The field id, where there is one, is the number of the
@@ -54,6 +50,8 @@ type (
 		Mapping uint32       `parquet:"mapping,delta,zstd"`
 		Folded  bool         `parquet:"folded,zstd"`
 		Lines   []lineRecord `parquet:"lines,list"`
+		// Fingerprint is a dictionary.Fingerprint.
+		Fingerprint [16]byte `parquet:"fingerprint"`
 	}
 	lineRecord struct {
 		Function uint32 `parquet:"function,delta,zstd"`
@@ -118,7 +116,7 @@ func (b *Block) Index() (*Index, error) {
 		x.Series = make([]Series, t.rows)
 		for i := range x.Series {
 			s := Series{types[i], labels[i], first[i], rows[i]}
-			ok = ok && int(s.Type) < len(x.Types) && (b.Version == longLabels || int(s.LabelSet) < b.LabelSets) && s.First >= 0 && s.Rows >= 0 && s.First <= b.Meta.Rows-s.Rows
+			ok = ok && int(s.Type) < len(x.Types) && (b.Version == version2 || int(s.LabelSet) < b.LabelSets) && s.First >= 0 && s.Rows >= 0 && s.First <= b.Meta.Rows-s.Rows
 			x.Series[i] = s
 		}
 	})
@@ -126,7 +124,7 @@ func (b *Block) Index() (*Index, error) {
 		return nil, err
 	}
 	// Each set has a series.
-	ok = ok && (b.Version == longLabels || b.LabelSets <= len(x.Series))
+	ok = ok && (b.Version == version2 || b.LabelSets <= len(x.Series))
 	for i := range x.Windows {
 		ok = ok && int(x.Windows[i].Type) < len(x.Types)
 	}
@@ -134,72 +132,6 @@ func (b *Block) Index() (*Index, error) {
 		return nil, &DamagedError{filepath.Join(b.dir, seriesFile), errReference}
 	}
 	return x, nil
-}
-
-// Symbols reads what stacks refer to. A string may be there more than once: most are there once, and to
-// find the others takes as long as all else.
-func (b *Block) Symbols() (*dictionary.Dictionary, error) {
-	d := &dictionary.Dictionary{Strings: []string{""}}
-	number := func(text string) uint32 {
-		if text == "" {
-			return 0
-		}
-		d.Strings = append(d.Strings, text)
-		return uint32(len(d.Strings) - 1)
-	}
-	mappings, err := readTable[mappingRecord](b, mappingsFile)
-	if err != nil {
-		return nil, err
-	}
-	for _, m := range mappings {
-		d.Mappings = append(d.Mappings, columns.Mapping{
-			Start: m.Start, Limit: m.Limit, Offset: m.Offset,
-			File: number(m.File), BuildID: number(m.BuildID), Resolved: columns.Resolved(m.Resolved),
-		})
-	}
-	err = b.readColumns(functionsFile, 5, func(t *tableReader) {
-		d.Strings = slices.Grow(d.Strings, 2*t.rows)
-		names, systemNames, files, lines := t.texts(1, number), t.texts(2, number), t.texts(3, number), t.int64s(4)
-		d.Functions = make([]columns.Function, t.rows)
-		for i := range d.Functions {
-			d.Functions[i] = columns.Function{Name: names[i], SystemName: systemNames[i], File: files[i], StartLine: lines[i]}
-		}
-	})
-	if err != nil {
-		return nil, err
-	}
-	if err := b.readLocations(d); err != nil {
-		return nil, err
-	}
-	return d, nil
-}
-
-func (b *Block) readLocations(d *dictionary.Dictionary) error {
-	ok := true
-	err := b.readColumns(locationsFile, 7, func(t *tableReader) {
-		addresses, mappings, folded := t.int64s(1), t.uint32s(2), t.bools(3)
-		lengths, functions, lines, places := t.lengths(4), t.elements32(4), t.elements64(5), t.elements64(6)
-		if ok = len(lines) == len(functions) && len(places) == len(functions); !ok {
-			return
-		}
-		all := make([]columns.Line, len(functions))
-		for i, f := range functions {
-			ok = ok && int(f) < len(d.Functions)
-			all[i] = columns.Line{Function: f, Line: lines[i], Column: places[i]}
-		}
-		d.Locations = make([]dictionary.Location, t.rows)
-		for i, n := range lengths {
-			if ok = ok && int(mappings[i]) <= len(d.Mappings) && n <= len(all); !ok {
-				return
-			}
-			d.Locations[i] = dictionary.Location{Address: uint64(addresses[i]), Mapping: mappings[i], Folded: folded[i], Lines: all[:n:n]}
-			all = all[n:]
-		}
-	})
-	if err == nil && !ok {
-		err = &DamagedError{filepath.Join(b.dir, locationsFile), errReference}
-	}
-	return err
 }
 
 // stringTable numbers strings.

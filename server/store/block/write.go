@@ -46,7 +46,9 @@ func Write(ctx context.Context, dir string, p Plan) (err error) {
 			return err
 		}
 		if len(p.Parts) > 1 { // and so from blocks, in which nothing is that no row refers to
-			m.inputs[len(m.inputs)-1].symbols.Locations()
+			if err := m.inputs[len(m.inputs)-1].symbols.Locations(); err != nil {
+				return err
+			}
 		}
 	}
 	m.reserve()
@@ -60,7 +62,8 @@ func Write(ctx context.Context, dir string, p Plan) (err error) {
 	meta := Meta{
 		Version: formatVersion, Resolution: p.Resolution, Profiles: p.Profiles, Log: p.Log, Replaces: p.Replaces,
 		Rows: m.rows, Stacks: len(m.dict.Stacks), Windows: len(m.windows), Series: len(m.series),
-		LabelSets: len(m.order), OtherLabels: others, Types: m.types, Files: w.files,
+		Locations: len(m.dict.Locations), Functions: len(m.dict.Functions), LabelSets: len(m.order), OtherLabels: others,
+		Types: m.types, Files: w.files,
 	}
 	meta.Start, meta.End = m.bounds()
 	w.finish(meta)
@@ -89,7 +92,7 @@ type input struct {
 	index   *Index
 	rows    RowReader
 	stacks  StackReader
-	symbols *dictionary.Translation
+	symbols *dictionary.StackTranslation
 	labels  *dictionary.Translation
 	types   []uint32
 	windows []uint32
@@ -125,7 +128,7 @@ func (m *merger) add(p Part) error {
 	if err != nil {
 		return err
 	}
-	stacks, err := p.Stacks(len(symbols.Locations))
+	stacks, err := p.Stacks(symbols.Len())
 	if err != nil {
 		return err
 	}
@@ -133,7 +136,7 @@ func (m *merger) add(p Part) error {
 	if err != nil {
 		return errors.Join(err, stacks.Close())
 	}
-	in := &input{index: index, rows: rows, stacks: stacks, symbols: m.dict.Translate(symbols).WithStacks(stacks), labels: m.dict.Translate(labels)}
+	in := &input{index: index, rows: rows, stacks: stacks, symbols: m.dict.TranslateStacks(symbols, stacks), labels: m.dict.Translate(labels)}
 	for _, t := range index.Types {
 		id := slices.Index(m.types, t)
 		if id < 0 {

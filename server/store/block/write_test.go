@@ -34,11 +34,11 @@ func (p part) Labels() (block.Labels, error) {
 	return block.LabelsOf(d), nil
 }
 
-func (p part) Symbols() (*dictionary.Dictionary, error) {
-	return &dictionary.Dictionary{
+func (p part) Symbols() (dictionary.Symbols, error) {
+	return dictionary.AllSymbols{Dictionary: &dictionary.Dictionary{
 		Strings: []string{"", "main"}, Functions: []columns.Function{{Name: 1}},
 		Locations: []dictionary.Location{{Lines: []columns.Line{{}}}},
-	}, nil
+	}}, nil
 }
 
 func (p part) Stacks(int) (block.StackReader, error) {

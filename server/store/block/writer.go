@@ -26,9 +26,6 @@ const (
 	// pageBytes is how large a page of a column is before it is encoded: small, for
 	// those who look for the rows of few series; large, to compress well.
 	pageBytes = 32 << 10
-	// stackPageBytes makes pages of dictionary.PageNodes numbers of 4 bytes: the library ends a
-	// page with the 64 rows by which it comes within 2 % of its size.
-	stackPageBytes = 4 * dictionary.PageNodes * 101 / 100
 	// maxValues bounds the dictionary of a column of values, in bytes.
 	maxValues = 1 << 20
 )
@@ -92,32 +89,49 @@ func (w *writer) finish(m Meta) {
 
 // table writes a whole table; record gives record i.
 func table[T any](w *writer, name string, n int, record func(i int) T) {
-	w.create(name, func(out *os.File) (int64, error) { return 0, writeRecords(out, n, record) })
+	w.create(name, func(out *os.File) (int64, error) {
+		t := parquet.NewGenericWriter[T](out)
+		return 0, errors.Join(writeRecords(t, n, runRows, record, func() error { return nil }), t.Close())
+	})
 }
 
-// paged is the same for a table whose pages are read one by one.
-func paged[T any](w *writer, name string, n int, record func(i int) T, options ...parquet.WriterOption) {
+// paged is the same for a table whose pages are read one by one: each has the same rows in all columns, unless
+// strings make it too large.
+func paged[T any](w *writer, name string, n, page int, record func(i int) T) {
 	w.create(name, func(out *os.File) (int64, error) {
-		if err := writeRecords(out, n, record, options...); err != nil {
+		t := parquet.NewGenericWriter[T](out, parquet.MaxRowsPerRowGroup(groupRows))
+		err := writeRecords(t, n, page, record, func() error {
+			for _, c := range t.ColumnWriters() {
+				if err := c.Flush(); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err := errors.Join(err, t.Close()); err != nil {
 			return 0, err
 		}
 		return endOfPages(out)
 	})
 }
 
-func writeRecords[T any](out io.Writer, n int, record func(i int) T, options ...parquet.WriterOption) error {
-	t := parquet.NewGenericWriter[T](out, options...)
-	buffer := make([]T, 0, min(n, runRows))
+// writeRecords writes n records, so many at a time, after each of which it calls then.
+func writeRecords[T any](t *parquet.GenericWriter[T], n, atOnce int, record func(i int) T, then func() error) error {
+	buffer := make([]T, 0, min(n, atOnce))
 	for i := range n {
 		buffer = append(buffer, record(i))
-		if len(buffer) == cap(buffer) || i == n-1 {
-			if _, err := t.Write(buffer); err != nil {
-				return err
-			}
-			buffer = buffer[:0]
+		if len(buffer) < cap(buffer) && i < n-1 {
+			continue
 		}
+		if _, err := t.Write(buffer); err != nil {
+			return err
+		}
+		if err := then(); err != nil {
+			return err
+		}
+		buffer = buffer[:0]
 	}
-	return t.Close()
+	return nil
 }
 
 // rowWriter writes rows.parquet.
@@ -211,17 +225,18 @@ func (m *merger) writeTables(w *writer, ids []ID) {
 		s := m.series[i]
 		return seriesRecord{s.Type, m.order[s.LabelSet], s.First, s.Rows}
 	})
-	paged(w, stacksFile, len(d.Stacks), func(i int) stackRecord { return stackRecord{uint32(i), d.Stacks[i].Parent, d.Stacks[i].Location} },
-		parquet.MaxRowsPerRowGroup(groupRows), parquet.PageBufferSize(stackPageBytes))
-	table(w, locationsFile, len(d.Locations), func(i int) locationRecord {
+	paged(w, stacksFile, len(d.Stacks), dictionary.PageNodes, func(i int) stackRecord {
+		return stackRecord{uint32(i), d.Stacks[i].Parent, d.Stacks[i].Location}
+	})
+	paged(w, locationsFile, len(d.Locations), symbolPage, func(i int) locationRecord {
 		l := d.Locations[i]
-		r := locationRecord{ID: uint32(i), Address: l.Address, Mapping: l.Mapping, Folded: l.Folded, Lines: make([]lineRecord, len(l.Lines))}
+		r := locationRecord{ID: uint32(i), Address: l.Address, Mapping: l.Mapping, Folded: l.Folded, Lines: make([]lineRecord, len(l.Lines)), Fingerprint: d.Fingerprint(uint32(i))}
 		for j, line := range l.Lines {
 			r.Lines[j] = lineRecord(line)
 		}
 		return r
 	})
-	table(w, functionsFile, len(d.Functions), func(i int) functionRecord {
+	paged(w, functionsFile, len(d.Functions), symbolPage, func(i int) functionRecord {
 		f := d.Functions[i]
 		return functionRecord{uint32(i), text(f.Name), text(f.SystemName), text(f.File), f.StartLine}
 	})

@@ -10,12 +10,12 @@ import (
 	"github.com/fleetprof/fleetprof/server/dictionary"
 )
 
-// longLabels is the version of blocks in which labels.parquet has a row for each label of a set. They
+// version2 is that of blocks in which labels.parquet has a row for each label of a set, and symbols have no pages. They
 // are read, and no longer written.
-const longLabels = 2
+const version2 = 2
 
-// readLongLabels reads all label sets of such a block.
-func (b *Block) readLongLabels() (Labels, error) {
+// readLabels2 reads all label sets of such a block.
+func (b *Block) readLabels2() (Labels, error) {
 	strings := newStrings()
 	d := &dictionary.Dictionary{}
 	ok := true
@@ -55,4 +55,40 @@ func (b *Block) readLongLabels() (Labels, error) {
 		return nil, &DamagedError{filepath.Join(b.dir, seriesFile), errReference}
 	}
 	return LabelsOf(d), nil
+}
+
+// readSymbols2 reads all symbols of such a block.
+func (b *Block) readSymbols2() (dictionary.Symbols, error) {
+	d := &dictionary.Dictionary{Strings: []string{""}}
+	number := func(text string) uint32 {
+		if text == "" {
+			return 0
+		}
+		d.Strings = append(d.Strings, text)
+		return uint32(len(d.Strings) - 1)
+	}
+	mappings, err := readTable[mappingRecord](b, mappingsFile)
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range mappings {
+		d.Mappings = append(d.Mappings, m.mapping(number))
+	}
+	if err := b.readColumns(functionsFile, functionColumns, func(t *tableReader) { d.Functions = readFunctions(t, number) }); err != nil {
+		return nil, err
+	}
+	if err := b.readColumns(locationsFile, locationColumns-1, func(t *tableReader) { d.Locations = readLocations(t) }); err != nil {
+		return nil, err
+	}
+	ok := true
+	for _, l := range d.Locations {
+		ok = ok && int(l.Mapping) <= len(d.Mappings)
+		for _, line := range l.Lines {
+			ok = ok && int(line.Function) < len(d.Functions)
+		}
+	}
+	if !ok {
+		return nil, &DamagedError{filepath.Join(b.dir, locationsFile), errReference}
+	}
+	return dictionary.AllSymbols{Dictionary: d}, nil
 }

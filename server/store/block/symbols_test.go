@@ -85,7 +85,11 @@ func TestSymbols(t *testing.T) {
 	part := func(first uint64) named {
 		return named{services{services: 2, hosts: 1, stacks: 1000, name: "s", first: first}}
 	}
-	for _, parts := range [][]block.Part{{part(0)}, {part(0), part(500_000)}} {
+	several := []block.Part{} // of which the symbols are several pages
+	for i := range uint64(6) {
+		several = append(several, part(i*2000))
+	}
+	for _, parts := range [][]block.Part{{part(0)}, {part(0), part(500_000)}, several} {
 		want := make(map[uint64]string)
 		for _, p := range parts {
 			for address, says := range described(t, symbols(t, p)) {

@@ -10,8 +10,8 @@ import (
 	"github.com/fleetprof/fleetprof/server/dictionary"
 )
 
-// version2 is that of blocks in which labels.parquet has a row for each label of a set, and symbols have no pages. They
-// are read, and no longer written.
+// version2 is that of blocks in which labels.parquet has a row for each label of a set, and locations have no
+// fingerprints. They are read, and no longer written.
 const version2 = 2
 
 // readLabels2 reads all label sets of such a block.

@@ -98,17 +98,17 @@ func (b *Block) IDs() ([]ID, error) {
 	return ids, err
 }
 
+// windowColumns are those of windowRecord; comments are the last.
+const windowColumns = 13
+
 var errReference = errors.New("an entry refers to one that is not there")
 
 // Index reads the index.
 func (b *Block) Index() (*Index, error) {
 	x := &Index{Types: b.Types}
-	windows, err := readTable[windowRecord](b, windowsFile)
+	err := b.readColumns(windowsFile, windowColumns, func(t *tableReader) { x.Windows = readWindows(t) })
 	if err != nil {
 		return nil, err
-	}
-	for _, w := range windows {
-		x.Windows = append(x.Windows, Window{w.Start, w.End, w.TypeID, w.Period, w.Profiles, w.Source, w.Comments})
 	}
 	ok := len(x.Windows) == b.Windows
 	err = b.readColumns(seriesFile, 4, func(t *tableReader) {
@@ -132,6 +132,28 @@ func (b *Block) Index() (*Index, error) {
 		return nil, &DamagedError{filepath.Join(b.dir, seriesFile), errReference}
 	}
 	return x, nil
+}
+
+// readWindows reads windows, of which the texts of types are left out: the number says them.
+func readWindows(t *tableReader) []Window {
+	texts := newStrings()
+	starts, ends, types := t.int64s(1), t.int64s(2), t.uint32s(3)
+	periods, profiles, sources := t.int64s(9), t.uint32s(10), t.texts(11, texts.number)
+	lengths, comments := t.lengths(windowColumns-1), t.elementTexts(windowColumns-1, texts.number)
+	all := make([]Window, t.rows)
+	for i := range all {
+		w := Window{Start: starts[i], End: ends[i], Type: types[i], Period: periods[i], Profiles: profiles[i], Source: texts.all[sources[i]]}
+		if lengths[i] > len(comments) {
+			t.err = errors.Join(t.err, errReference)
+			return nil
+		}
+		for _, c := range comments[:lengths[i]] {
+			w.Comments = append(w.Comments, texts.all[c])
+		}
+		comments = comments[lengths[i]:]
+		all[i] = w
+	}
+	return all
 }
 
 // stringTable numbers strings.

@@ -21,11 +21,12 @@ type Interner struct {
 	mappings  map[columns.Mapping]uint32
 	functions map[columns.Function]uint32
 	locations map[string]uint32 // by all that they say
-	printed   map[Fingerprint]uint32
-	stacks    Numbers[Node]
-	labels    map[columns.Label]uint32
-	labelSets map[string]uint32 // by the numbers of their labels
-	key       []byte
+	// fingerprints has the locations of StackTranslations.
+	fingerprints map[Fingerprint]uint32
+	stacks       Numbers[Node]
+	labels       map[columns.Label]uint32
+	labelSets    map[string]uint32 // by the numbers of their labels
+	key          []byte
 }
 
 // mapOverhead is about what an entry of a map takes besides key and value.
@@ -34,13 +35,13 @@ const mapOverhead = 24
 // New makes a dictionary with the empty string and the empty stack in it.
 func New() *Interner {
 	d := &Interner{
-		strings:   map[string]uint32{},
-		mappings:  map[columns.Mapping]uint32{},
-		functions: map[columns.Function]uint32{},
-		locations: map[string]uint32{},
-		printed:   map[Fingerprint]uint32{},
-		labels:    map[columns.Label]uint32{},
-		labelSets: map[string]uint32{},
+		strings:      map[string]uint32{},
+		mappings:     map[columns.Mapping]uint32{},
+		functions:    map[columns.Function]uint32{},
+		locations:    map[string]uint32{},
+		fingerprints: map[Fingerprint]uint32{},
+		labels:       map[columns.Label]uint32{},
+		labelSets:    map[string]uint32{},
 	}
 	d.String("")
 	d.Stacks = append(d.Stacks, Node{})

@@ -10,7 +10,7 @@ type StackTranslation struct {
 	// locations has for each that of to plus 1, or 0 while unknown.
 	locations []uint32
 	prints    []Fingerprint  // once they have been read, if there are any
-	printed   bool           // they have been read
+	hasPrints bool           // they have been read
 	parts     []*Translation // by page of symbols; nil while it is not in memory
 	heldParts int
 	names     bool
@@ -62,15 +62,15 @@ func (t *StackTranslation) location(i uint32) (_ uint32, ok bool) {
 	if t.locations[i] != 0 {
 		return t.locations[i] - 1, true
 	}
-	if !t.printed {
+	if !t.hasPrints {
 		if t.prints, t.err = t.symbols.Fingerprints(); t.err != nil {
 			return 0, false
 		}
-		t.printed = true
+		t.hasPrints = true
 	}
 	id, known := uint32(0), false
 	if t.prints != nil {
-		id, known = t.to.printed[t.prints[i]]
+		id, known = t.to.fingerprints[t.prints[i]]
 	}
 	if !known {
 		length := uint32(t.symbols.PageLen())
@@ -80,7 +80,7 @@ func (t *StackTranslation) location(i uint32) (_ uint32, ok bool) {
 		}
 		id = part.location(i % length)
 		if t.prints != nil {
-			t.to.printed[t.prints[i]] = id
+			t.to.fingerprints[t.prints[i]] = id
 			t.to.Bytes += 16 + 4 + mapOverhead
 		}
 	}

@@ -94,10 +94,7 @@ func (a *API) load(stored store.ViewPart, q request, k *kinds) (*part, error) {
 	if p.labels, err = stored.Labels(); err != nil {
 		return nil, asUnreadable(err)
 	}
-	if err := p.choose(); err != nil {
-		return nil, errors.Join(err, p.close())
-	}
-	return p, nil
+	return p, p.choose()
 }
 
 // choose finds the label sets that are selected.
@@ -193,13 +190,12 @@ func (p *part) translate(to *dictionary.Interner) (*dictionary.StackTranslation,
 	return to.TranslateStacks(symbols{s, p}, p.stacks), nil
 }
 
-// close ends the reading of label sets and stacks.
+// close ends the reading of stacks.
 func (p *part) close() error {
-	err := p.labels.Close()
-	if p.stacks != nil {
-		err = errors.Join(err, p.stacks.Close())
+	if p.stacks == nil {
+		return nil
 	}
-	return err
+	return p.stacks.Close()
 }
 
 // stacks are those of a part, by pages that the cache keeps.

@@ -171,7 +171,6 @@ func readPart(p store.ViewPart, from, to time.Time, into sums) error {
 	if err != nil {
 		return err
 	}
-	defer all.Close()
 	sets, err := all.Sets(nil, nil)
 	if err != nil {
 		return err

@@ -113,7 +113,6 @@ func labelSets(p block.Part) (all [][]string, err error) {
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, labels.Close()) }()
 	d, err := labels.Sets(nil, nil)
 	if err != nil {
 		return nil, err

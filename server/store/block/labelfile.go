@@ -47,8 +47,7 @@ type labelFile struct {
 	others  *otherLabels   // once they have been read
 }
 
-func (f *labelFile) Len() int     { return f.block.LabelSets }
-func (f *labelFile) Close() error { return nil }
+func (f *labelFile) Len() int { return f.block.LabelSets }
 
 func (f *labelFile) Names() ([]string, error) {
 	others, err := f.readOthers()

@@ -23,7 +23,6 @@ type Labels interface {
 	// Sets gives the sets by their numbers. Those of which selected says so have at least their labels of
 	// these names; nil selects all, of either. Other sets and labels may be missing.
 	Sets(selected []bool, names []string) (*dictionary.Dictionary, error)
-	Close() error
 }
 
 // LabelColumn is what label sets have of one text label. Sets with the same text mostly lie
@@ -87,8 +86,7 @@ func LabelsOf(d *dictionary.Dictionary) Labels { return dictionaryLabels{d} }
 
 type dictionaryLabels struct{ *dictionary.Dictionary }
 
-func (d dictionaryLabels) Len() int     { return d.LabelSets.Len() }
-func (d dictionaryLabels) Close() error { return nil }
+func (d dictionaryLabels) Len() int { return d.LabelSets.Len() }
 
 func (d dictionaryLabels) Sets([]bool, []string) (*dictionary.Dictionary, error) {
 	return d.Dictionary, nil

@@ -100,7 +100,6 @@ func TestLabels(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer labels.Close()
 	every := slices.Repeat([]bool{true}, sets)
 	all, err := labels.Sets(nil, nil)
 	if err != nil {

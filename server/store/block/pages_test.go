@@ -129,7 +129,6 @@ func TestStacksLieTogether(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer labels.Close()
 	of, err := labels.Column("service_name")
 	if err != nil {
 		t.Fatal(err)

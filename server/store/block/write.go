@@ -154,8 +154,7 @@ func allSets(p Part) (*dictionary.Dictionary, error) {
 	if err != nil {
 		return nil, err
 	}
-	d, err := labels.Sets(nil, nil)
-	return d, errors.Join(err, labels.Close())
+	return labels.Sets(nil, nil)
 }
 
 func (m *merger) close() error {

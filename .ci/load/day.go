@@ -26,6 +26,7 @@ type day struct {
 	agents, lines int
 	growing       bool // see newFleet
 	hours         float64
+	after         time.Duration // of a store that was filled before
 	dir           string
 	out           io.Writer
 }
@@ -79,7 +80,32 @@ func (d day) again(ctx context.Context) error {
 	if f.fleet, err = newFleet(d.agents, d.growing, 1); err != nil {
 		return err
 	}
+	if d.after > 0 {
+		if err := d.age(ctx, f); err != nil {
+			return err
+		}
+	}
 	return d.ask(ctx, f)
+}
+
+// age merges what is due when the store is older, and prints what that took.
+func (d day) age(ctx context.Context, f *filled) error {
+	if _, err := resetPeak(); err != nil {
+		return err
+	}
+	begin, before := time.Now(), cpuTime()
+	f.Compact(ctx, f.to.Add(d.after))
+	took, cpu := time.Since(begin), cpuTime()-before
+	most, err := resetPeak()
+	if err != nil {
+		return err
+	}
+	disk, err := diskUsage(d.dir)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(d.out, "%v later: %d MiB on disk; merging took %v, %v of CPU time; at most %d MiB resident\n", d.after, disk>>20, took.Round(time.Second), cpu.Round(time.Second), most>>20)
+	return ctx.Err()
 }
 
 // ask asks about the last hour and about all there is.

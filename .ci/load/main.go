@@ -61,6 +61,8 @@ func run(ctx context.Context, args []string) error {
 		flags.StringVar(&d.dir, "data", "", "directory of the store, which stays then; a temporary one if empty")
 		if mode == "day" {
 			flags.Float64Var(&d.hours, "hours", 24, "hours")
+		} else {
+			flags.DurationVar(&d.after, "after", 0, "merge before that what is due so long after the last window")
 		}
 		if err := flags.Parse(args[1:]); err != nil {
 			return err

@@ -262,7 +262,7 @@ func (p *part) scan(ctx context.Context, f func(s block.Series, rows block.Rows)
 			err = errors.Join(err, rows.Close())
 		}
 	}()
-	for _, s := range p.index.Series {
+	for s := range p.index.Series.All() {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
@@ -308,7 +308,7 @@ func (p *part) setsInRange(ctx context.Context) ([]bool, error) {
 // series calls f for every selected series that a window in the range has.
 func (p *part) series(ctx context.Context, f func(s block.Series) error) error {
 	if p.whole { // no row needs to be looked at
-		for _, s := range p.index.Series {
+		for s := range p.index.Series.All() {
 			if err := ctx.Err(); err != nil {
 				return err
 			}
@@ -321,12 +321,12 @@ func (p *part) series(ctx context.Context, f func(s block.Series) error) error {
 		}
 		return nil
 	}
-	last := block.Series{First: -1} // that f was called for
+	last := -1 // that f was called for
 	return p.scan(ctx, func(s block.Series, rows block.Rows) error {
-		if s == last || !slices.ContainsFunc(rows.Window, func(w uint32) bool { return p.in[w] }) {
+		if s.Number == last || !slices.ContainsFunc(rows.Window, func(w uint32) bool { return p.in[w] }) {
 			return nil
 		}
-		last = s
+		last = s.Number
 		return f(s)
 	})
 }

@@ -237,9 +237,10 @@ type headPart struct {
 func (h *head) snapshot() *headPart {
 	p := &headPart{dict: h.dict.Dictionary, series: make([]headSeries, len(h.series))}
 	copy(p.series, h.series)
-	p.index = block.Index{Types: h.types, Windows: h.windows, Series: make([]block.Series, len(h.series))}
-	for i, s := range p.series {
-		p.index.Series[i] = block.Series{Type: s.typ, LabelSet: s.labelSet, First: int64(i), Rows: s.rows}
+	p.index = block.Index{Types: h.types, Windows: h.windows}
+	p.index.Series.Grow(len(h.series))
+	for _, s := range p.series {
+		p.index.Series.Add(s.typ, s.labelSet, s.rows)
 	}
 	return p
 }
@@ -258,7 +259,7 @@ type headStacks struct{ dictionary.AllNodes }
 
 func (headStacks) Close() error { return nil }
 
-// headRows reads the rows of the head. First of a series is the number of the series.
+// headRows reads the rows of the head.
 type headRows struct {
 	part *headPart
 	run  block.Rows
@@ -268,7 +269,7 @@ type headRows struct {
 const runRows = 8192
 
 func (r *headRows) Read(series block.Series, f func(block.Rows) error) error {
-	s := r.part.series[series.First]
+	s := r.part.series[series.Number]
 	number := func() uint64 {
 		v, n := binary.Uvarint(s.buf)
 		s.buf = s.buf[n:]

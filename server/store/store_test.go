@@ -197,7 +197,7 @@ func readPart(p store.ViewPart, from, to time.Time, into sums) error {
 		return err
 	}
 	defer rows.Close()
-	for _, series := range index.Series {
+	for series := range index.Series.All() {
 		labels := map[string]string{}
 		for i := range sets.LabelSets.Count(series.LabelSet) {
 			l := sets.LabelSets.At(series.LabelSet, i)

@@ -99,7 +99,7 @@ func content(dir string) (_ string, err error) {
 		return "", err
 	}
 	defer func() { err = errors.Join(err, rows.Close()) }()
-	for _, s := range index.Series {
+	for s := range index.Series.All() {
 		if err := rows.Read(s, func(r block.Rows) error { fmt.Fprintln(&out, r); return nil }); err != nil {
 			return "", err
 		}

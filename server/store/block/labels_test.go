@@ -24,9 +24,9 @@ type labelled struct {
 
 func (p labelled) Index() (*block.Index, error) {
 	x, err := part{[]int64{1}, []int64{1}}.Index()
-	x.Series = nil
+	x.Series = block.SeriesList{}
 	for set := range uint32(p.dict.LabelSets.Len()) {
-		x.Series = append(x.Series, block.Series{LabelSet: set, Rows: 1})
+		x.Series.Add(0, set, 1)
 	}
 	return x, err
 }

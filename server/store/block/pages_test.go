@@ -34,7 +34,7 @@ func (p services) Index() (*block.Index, error) {
 		Windows: []block.Window{{Start: 0, End: int64(time.Second), Profiles: 1}},
 	}
 	for i := range p.series() {
-		x.Series = append(x.Series, block.Series{LabelSet: uint32(i), Rows: int64(p.stacks)})
+		x.Series.Add(0, uint32(i), int64(p.stacks))
 	}
 	return x, nil
 }
@@ -134,7 +134,7 @@ func TestStacksLieTogether(t *testing.T) {
 		t.Fatal(err)
 	}
 	pages := map[string]map[uint32]bool{}
-	for _, s := range index.Series {
+	for s := range index.Series.All() {
 		service := of.Text(s.LabelSet)
 		if pages[service] == nil {
 			pages[service] = map[uint32]bool{}

@@ -7,6 +7,9 @@
 package block
 
 import (
+	"iter"
+	"slices"
+
 	"github.com/fleetprof/fleetprof/server/dictionary"
 )
 
@@ -45,9 +48,72 @@ func (w *Window) Overlaps(from, to int64) bool {
 
 // Series is all rows of one type with one label set.
 type Series struct {
+	// Number is its place among all series of the part.
+	Number         int
 	Type, LabelSet uint32
 	// First is the number of its first row, Rows how many follow each other.
 	First, Rows int64
+}
+
+// SeriesList are series, of which each begins with the row behind the last one of that before. There may
+// be hundreds of thousands: it takes half the memory that a slice of them would.
+type SeriesList struct {
+	labelSets []uint32
+	ends      []int64 // of the rows of each
+	types     []typeRun
+}
+
+// typeRun is series in a row of one type, up to end.
+type typeRun struct {
+	typ uint32
+	end int
+}
+
+// Len is how many there are.
+func (l *SeriesList) Len() int { return len(l.labelSets) }
+
+// Grow makes room for so many.
+func (l *SeriesList) Grow(n int) {
+	l.labelSets, l.ends = slices.Grow(l.labelSets, n), slices.Grow(l.ends, n)
+}
+
+// Add adds a series.
+func (l *SeriesList) Add(typ, labelSet uint32, rows int64) {
+	l.ends = append(l.ends, l.rows()+rows)
+	l.labelSets = append(l.labelSets, labelSet)
+	if n := len(l.types); n > 0 && l.types[n-1].typ == typ {
+		l.types[n-1].end++
+		return
+	}
+	l.types = append(l.types, typeRun{typ, len(l.labelSets)})
+}
+
+// rows is how many rows all series have.
+func (l *SeriesList) rows() int64 {
+	if n := len(l.ends); n > 0 {
+		return l.ends[n-1]
+	}
+	return 0
+}
+
+// All gives the series in their order.
+func (l *SeriesList) All() iter.Seq[Series] {
+	return func(yield func(Series) bool) {
+		number, first := 0, int64(0)
+		for _, run := range l.types {
+			for ; number < run.end; number++ {
+				end := l.ends[number]
+				if !yield(Series{number, run.typ, l.labelSets[number], first, end - first}) {
+					return
+				}
+				first = end
+			}
+		}
+	}
+}
+
+func (l *SeriesList) size() int64 {
+	return 12*int64(len(l.labelSets)) + 16*int64(len(l.types))
 }
 
 // Index tells what is in a part, without the rows and what their label sets and stacks
@@ -55,12 +121,12 @@ type Series struct {
 type Index struct {
 	Types   []Type
 	Windows []Window
-	Series  []Series
+	Series  SeriesList
 }
 
 // Size is about how many bytes of memory x holds.
 func (x *Index) Size() int64 {
-	return 96*int64(len(x.Windows)) + 24*int64(len(x.Series))
+	return 96*int64(len(x.Windows)) + x.Series.size()
 }
 
 // Rows are some rows of one series, with one entry for each in all columns. Stack is

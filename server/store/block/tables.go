@@ -111,20 +111,19 @@ func (b *Block) Index() (*Index, error) {
 		return nil, err
 	}
 	ok := len(x.Windows) == b.Windows
-	err = b.readColumns(seriesFile, 4, func(t *tableReader) {
-		types, labels, first, rows := t.uint32s(0), t.uint32s(1), t.int64s(2), t.int64s(3)
-		x.Series = make([]Series, t.rows)
-		for i := range x.Series {
-			s := Series{types[i], labels[i], first[i], rows[i]}
-			ok = ok && int(s.Type) < len(x.Types) && (b.Version == version2 || int(s.LabelSet) < b.LabelSets) && s.First >= 0 && s.Rows >= 0 && s.First <= b.Meta.Rows-s.Rows
-			x.Series[i] = s
+	err = b.readColumns(seriesFile, 4, func(t *tableReader) { // first_row is for others
+		types, labels, rows := t.uint32s(0), t.uint32s(1), t.int64s(3)
+		x.Series.Grow(t.rows)
+		for i, n := range rows {
+			ok = ok && int(types[i]) < len(x.Types) && (b.Version == version2 || int(labels[i]) < b.LabelSets) && n >= 0 && n <= b.Meta.Rows-x.Series.rows()
+			x.Series.Add(types[i], labels[i], n)
 		}
 	})
 	if err != nil {
 		return nil, err
 	}
 	// Each set has a series.
-	ok = ok && (b.Version == version2 || b.LabelSets <= len(x.Series))
+	ok = ok && x.Series.rows() == b.Meta.Rows && (b.Version == version2 || b.LabelSets <= x.Series.Len())
 	for i := range x.Windows {
 		ok = ok && int(x.Windows[i].Type) < len(x.Types)
 	}

@@ -51,7 +51,7 @@ func (b *Block) readLabels2() (Labels, error) {
 	if err != nil {
 		return nil, err
 	}
-	if slices.ContainsFunc(index.Series, func(s Series) bool { return int(s.LabelSet) >= d.LabelSets.Len() }) {
+	if sets := index.Series.labelSets; len(sets) > 0 && int(slices.Max(sets)) >= d.LabelSets.Len() {
 		return nil, &DamagedError{filepath.Join(b.dir, seriesFile), errReference}
 	}
 	return LabelsOf(d), nil

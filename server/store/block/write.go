@@ -180,7 +180,7 @@ func (m *merger) arrange() {
 	m.foldWindows()
 	byKey := map[[2]uint32]*mergedSeries{}
 	for _, in := range m.inputs {
-		for _, s := range in.index.Series {
+		for s := range in.index.Series.All() {
 			key := [2]uint32{in.types[s.Type], in.labels.LabelSet(s.LabelSet)}
 			merged, ok := byKey[key]
 			if !ok {

@@ -18,9 +18,9 @@ type part struct{ value, count []int64 }
 
 func (p part) Index() (*block.Index, error) {
 	x := &block.Index{
-		Types:  []block.Type{{Name: "cpu", Sample: "cpu", Unit: "nanoseconds"}},
-		Series: []block.Series{{Rows: int64(len(p.value))}},
+		Types: []block.Type{{Name: "cpu", Sample: "cpu", Unit: "nanoseconds"}},
 	}
+	x.Series.Add(0, 0, int64(len(p.value)))
 	for i := range p.value {
 		start := int64(i) * int64(time.Second)
 		x.Windows = append(x.Windows, block.Window{Start: start, End: start + int64(time.Second), Profiles: 1, Source: "a"})
@@ -72,7 +72,7 @@ func rows(t testing.TB, b *block.Block) (value, count []int64) {
 		t.Fatal(err)
 	}
 	defer reader.Close()
-	for _, s := range index.Series {
+	for s := range index.Series.All() {
 		err := reader.Read(s, func(r block.Rows) error {
 			value, count = append(value, r.Value...), append(count, r.Count...)
 			return nil

@@ -133,6 +133,12 @@ func (d *Interner) location(l Location) uint32 {
 	return id
 }
 
+// fingerprint keeps which location it is of.
+func (d *Interner) fingerprint(f Fingerprint, location uint32) {
+	d.fingerprints[f] = location
+	d.Bytes += 16 + 4 + mapOverhead
+}
+
 // label gives the number of a label.
 func (d *Interner) label(l columns.Label) uint32 {
 	id, ok := d.labels[l]

@@ -12,7 +12,8 @@ type StackTranslation struct {
 	prints    []Fingerprint  // once they have been read, if there are any
 	hasPrints bool           // they have been read
 	parts     []*Translation // by page of symbols; nil while it is not in memory
-	heldParts int
+	heldParts []uint32       // those in memory, the oldest first
+	partBytes int64          // of these
 	names     bool
 
 	nodes     Nodes
@@ -43,7 +44,7 @@ func (t *StackTranslation) WithNames() *StackTranslation {
 
 // Size is about how many bytes of memory t holds, the pages not counted that it was given.
 func (t *StackTranslation) Size() int64 {
-	return 4*int64(len(t.locations)) + 8*int64(len(t.pages)+len(t.parts)) + t.pageBytes
+	return 4*int64(len(t.locations)) + 16*int64(len(t.prints)) + 8*int64(len(t.pages)+len(t.parts)) + t.pageBytes + t.partBytes
 }
 
 // Locations translates all locations and lets go of the symbols.
@@ -53,7 +54,7 @@ func (t *StackTranslation) Locations() error {
 			return t.err
 		}
 	}
-	t.symbols, t.parts, t.prints = nil, nil, nil
+	t.symbols, t.parts, t.prints, t.partBytes = nil, nil, nil, 0
 	return nil
 }
 
@@ -80,8 +81,7 @@ func (t *StackTranslation) location(i uint32) (_ uint32, ok bool) {
 		}
 		id = part.location(i % length)
 		if t.prints != nil {
-			t.to.fingerprints[t.prints[i]] = id
-			t.to.Bytes += 16 + 4 + mapOverhead
+			t.to.fingerprint(t.prints[i], id)
 		}
 	}
 	t.locations[i] = id + 1
@@ -91,9 +91,10 @@ func (t *StackTranslation) location(i uint32) (_ uint32, ok bool) {
 // part gives the translation of a page of symbols, or nil after an error.
 func (t *StackTranslation) part(i uint32) *Translation {
 	if t.parts[i] == nil {
-		if t.heldParts == heldPages {
-			clear(t.parts)
-			t.heldParts = 0
+		if len(t.heldParts) == heldPages {
+			oldest := t.heldParts[0]
+			t.partBytes -= t.parts[oldest].Size()
+			t.parts[oldest], t.heldParts = nil, append(t.heldParts[:0], t.heldParts[1:]...)
 		}
 		page, err := t.symbols.Page(int(i))
 		if err != nil {
@@ -102,7 +103,8 @@ func (t *StackTranslation) part(i uint32) *Translation {
 		}
 		t.parts[i] = t.to.Translate(page)
 		t.parts[i].names = t.names
-		t.heldParts++
+		t.heldParts = append(t.heldParts, i)
+		t.partBytes += t.parts[i].Size()
 	}
 	return t.parts[i]
 }

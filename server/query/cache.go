@@ -27,6 +27,9 @@ type cache struct {
 	items map[string]*list.Element
 }
 
+// entryBytes is about what an entry takes besides what it keeps and its name, which may be anybody's text.
+const entryBytes = 200
+
 type cached struct {
 	block string
 	value any
@@ -50,6 +53,7 @@ func (c *cache) get(block string) any {
 }
 
 func (c *cache) put(block string, value any, size int64) {
+	size += int64(len(block)) + entryBytes
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if _, ok := c.items[block]; ok || size > c.max {

@@ -3,6 +3,7 @@
 package query
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -298,13 +299,15 @@ func (a *API) collect(ctx context.Context, q request, listed listing) ([]string,
 	found, bytes := map[string]struct{}{}, int64(0)
 	c := claimOf(ctx)
 	_, err := a.visit(ctx, q, func(p *part) error {
-		return listed(ctx, p, func(text string) error {
+		hold := func() error { return c.hold(bytes + p.bytes) }
+		err := listed(ctx, p, func(text string) error {
 			if _, ok := found[text]; !ok {
 				found[text] = struct{}{}
 				bytes += int64(len(text)) + 2*16 + mapOverhead
 			}
-			return c.hold(bytes + p.bytes)
+			return hold()
 		})
+		return cmp.Or(err, hold())
 	})
 	if err != nil {
 		return nil, err

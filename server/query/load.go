@@ -91,7 +91,7 @@ func (a *API) load(stored store.ViewPart, q request, k *kinds) (*part, error) {
 	if !any {
 		return nil, nil
 	}
-	if p.labels, err = stored.Labels(); err != nil {
+	if p.labels, err = stored.Labels(index.LabelSets); err != nil {
 		return nil, asUnreadable(err)
 	}
 	return p, p.choose()
@@ -121,7 +121,11 @@ func (p *part) choose() error {
 // column gives what label sets have of one label.
 func (p *part) column(name string) (*block.LabelColumn, error) {
 	c, err := cachedOr(p.api, p.api.cache.indexes, p.named("label", name), func() (*block.LabelColumn, error) { return p.labels.Column(name) })
-	if err == nil {
+	switch {
+	case err != nil:
+	case p.stored.Name == "": // it was made for this query
+		p.bytes += c.Size()
+	default:
 		p.keep(c, p.api.cache.indexes)
 	}
 	return c, err
@@ -132,7 +136,7 @@ func (p *part) column(name string) (*block.LabelColumn, error) {
 func (p *part) sets(selected []bool, names []string) (*dictionary.Dictionary, error) {
 	d, err := p.labels.Sets(selected, names)
 	if err == nil && p.stored.Name != "" { // those of the head are in memory anyway
-		p.bytes += d.Size()
+		p.bytes += d.Size() + p.labels.Size()
 	}
 	return d, asUnreadable(err)
 }

@@ -135,7 +135,6 @@ func (m *merged) hold(besides int64) error { return m.claim.hold(m.before + m.he
 
 // add sums up the selected rows of one part.
 func (m *merged) add(ctx context.Context, p *part) error {
-	m.addWindows(p)
 	hosts, err := p.column(sample.LabelHost)
 	if err != nil {
 		return err
@@ -144,6 +143,7 @@ func (m *merged) add(ctx context.Context, p *part) error {
 	if err != nil {
 		return err
 	}
+	m.addWindows(p)
 	translations := labels.Size()
 	var stacks *dictionary.StackTranslation
 	found := make([]bool, len(p.in))

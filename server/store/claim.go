@@ -8,7 +8,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -28,7 +27,9 @@ const (
 	// oldDir is that of the profiles of version 1.
 	oldDir = "profiles"
 
-	version = "fleetprof store 3\n"
+	version       = "fleetprof store 3\n"
+	firstVersion  = "fleetprof store 1\n"
+	secondVersion = "fleetprof store 2\n"
 )
 
 // claim makes dir ours: it checks what is there, makes what is missing, and
@@ -83,15 +84,12 @@ func checkForeign(dir string) error {
 	return nil
 }
 
-// earlierVersions are those of which everything is still read: profiles of the first are taken over by
-// takeOver, blocks of the second are as they are in package block.
-var earlierVersions = []string{"fleetprof store 1\n", "fleetprof store 2\n"}
-
-// checkVersion compares the version, or writes it into a new directory, or one of an earlier version.
+// checkVersion compares the version, or writes it into a new directory, or one of an earlier version, of which
+// everything is still read: profiles of the first are taken over by takeOver, blocks of the second are read as they are.
 func checkVersion(dir string) error {
 	path := filepath.Join(dir, versionFile)
 	got, err := readHead(path)
-	if errors.Is(err, os.ErrNotExist) || slices.Contains(earlierVersions, got) {
+	if errors.Is(err, os.ErrNotExist) || got == firstVersion || got == secondVersion {
 		return writeVersion(dir, path)
 	}
 	if err != nil {

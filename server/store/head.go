@@ -237,7 +237,7 @@ type headPart struct {
 func (h *head) snapshot() *headPart {
 	p := &headPart{dict: h.dict.Dictionary, series: make([]headSeries, len(h.series))}
 	copy(p.series, h.series)
-	p.index = block.Index{Types: h.types, Windows: h.windows}
+	p.index = block.Index{Types: h.types, Windows: h.windows, LabelSets: p.dict.LabelSets.Len()}
 	p.index.Series.Grow(len(h.series))
 	for _, s := range p.series {
 		p.index.Series.Add(s.typ, s.labelSet, s.rows)
@@ -245,8 +245,8 @@ func (h *head) snapshot() *headPart {
 	return p
 }
 
-func (p *headPart) Index() (*block.Index, error)  { return &p.index, nil }
-func (p *headPart) Labels() (block.Labels, error) { return block.LabelsOf(&p.dict), nil }
+func (p *headPart) Index() (*block.Index, error)     { return &p.index, nil }
+func (p *headPart) Labels(int) (block.Labels, error) { return block.LabelsOf(&p.dict), nil }
 func (p *headPart) Symbols() (dictionary.Symbols, error) {
 	return dictionary.AllSymbols{Dictionary: &p.dict}, nil
 }

@@ -167,7 +167,7 @@ func readPart(p store.ViewPart, from, to time.Time, into sums) error {
 	if err != nil {
 		return err
 	}
-	all, err := p.Labels()
+	all, err := p.Labels(index.LabelSets)
 	if err != nil {
 		return err
 	}

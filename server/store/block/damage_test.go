@@ -109,7 +109,11 @@ func content(dir string) (_ string, err error) {
 
 // labelSets gives the labels of all sets of a part, each of them sorted, and what its columns say.
 func labelSets(p block.Part) (all [][]string, err error) {
-	labels, err := p.Labels()
+	index, err := p.Index()
+	if err != nil {
+		return nil, err
+	}
+	labels, err := p.Labels(index.LabelSets)
 	if err != nil {
 		return nil, err
 	}

@@ -14,9 +14,9 @@ import (
 )
 
 // Labels opens the label sets.
-func (b *Block) Labels() (Labels, error) {
+func (b *Block) Labels(sets int) (Labels, error) {
 	if b.Version == version2 {
-		return b.readLabels2()
+		return &labels2{block: b, sets: sets}, nil
 	}
 	o, err := b.pagesOf(&b.labels, labelsFile, anyColumns, int64(b.LabelSets))
 	if err != nil {
@@ -48,6 +48,17 @@ type labelFile struct {
 }
 
 func (f *labelFile) Len() int { return f.block.LabelSets }
+
+func (f *labelFile) Size() int64 {
+	if f.others == nil {
+		return 0
+	}
+	size := 24*int64(len(f.others.labels)) + 8*int64(len(f.others.ends))
+	for _, s := range f.others.texts {
+		size += int64(len(s)) + 16
+	}
+	return size
+}
 
 func (f *labelFile) Names() ([]string, error) {
 	others, err := f.readOthers()
@@ -87,7 +98,7 @@ func (f *labelFile) Column(name string) (_ *LabelColumn, err error) {
 			c.add(text)
 		}
 	}
-	c.Texts = in.all
+	c.Texts = compact(in.all)
 	return c, nil
 }
 
@@ -112,9 +123,11 @@ func (f *labelFile) otherColumn(name string) (*LabelColumn, error) {
 }
 
 func (f *labelFile) Sets(selected []bool, names []string) (_ *dictionary.Dictionary, err error) {
-	others, err := f.readOthers()
-	if err != nil {
-		return nil, err
+	others := &otherLabels{}
+	if names == nil || len(names) > 0 {
+		if others, err = f.readOthers(); err != nil {
+			return nil, err
+		}
 	}
 	s := &setReader{others: others, known: map[columns.Label]uint32{}, d: &dictionary.Dictionary{Strings: []string{""}}}
 	for _, name := range f.names {
@@ -139,6 +152,7 @@ func (f *labelFile) Sets(selected []bool, names []string) (_ *dictionary.Diction
 		}
 		first = end
 	}
+	s.d.Strings = compact(s.d.Strings)
 	return s.d, nil
 }
 
@@ -270,7 +284,6 @@ func (f *labelFile) readOthers() (_ *otherLabels, err error) {
 		return f.others, nil
 	}
 	o := &otherLabels{}
-	f.others = o
 	if f.block.OtherLabels == 0 {
 		return o, nil
 	}
@@ -293,12 +306,12 @@ func (f *labelFile) readOthers() (_ *otherLabels, err error) {
 		t.err = errReference
 	}
 	if t.err != nil {
-		f.others = nil
 		return nil, &DamagedError{f.open.path, t.err}
 	}
 	o.texts = strings.all
 	for i, name := range names {
 		o.labels = append(o.labels, columns.Label{Key: name, Text: values[i], Number: numbers[i], Unit: units[i]})
 	}
+	f.others = o
 	return o, nil
 }

@@ -16,6 +16,8 @@ import (
 type Labels interface {
 	// Len is how many sets there are.
 	Len() int
+	// Size is about how many bytes of memory is held of them.
+	Size() int64
 	// Names gives the names of all labels, sorted.
 	Names() ([]string, error)
 	// Column gives what the sets have of one text label.
@@ -86,7 +88,8 @@ func LabelsOf(d *dictionary.Dictionary) Labels { return dictionaryLabels{d} }
 
 type dictionaryLabels struct{ *dictionary.Dictionary }
 
-func (d dictionaryLabels) Len() int { return d.LabelSets.Len() }
+func (d dictionaryLabels) Len() int    { return d.LabelSets.Len() }
+func (d dictionaryLabels) Size() int64 { return 0 } // the dictionary is somebody's
 
 func (d dictionaryLabels) Sets([]bool, []string) (*dictionary.Dictionary, error) {
 	return d.Dictionary, nil

@@ -24,14 +24,14 @@ type labelled struct {
 
 func (p labelled) Index() (*block.Index, error) {
 	x, err := part{[]int64{1}, []int64{1}}.Index()
-	x.Series = block.SeriesList{}
+	x.Series, x.LabelSets = block.SeriesList{}, p.dict.LabelSets.Len()
 	for set := range uint32(p.dict.LabelSets.Len()) {
 		x.Series.Add(0, set, 1)
 	}
 	return x, err
 }
 
-func (p labelled) Labels() (block.Labels, error) { return block.LabelsOf(p.dict), nil }
+func (p labelled) Labels(int) (block.Labels, error) { return block.LabelsOf(p.dict), nil }
 func (p labelled) Rows() (block.RowReader, error) {
 	return part{[]int64{1}, []int64{1}}.Rows()
 }
@@ -96,7 +96,7 @@ func TestLabels(t *testing.T) {
 	if b.LabelSets != sets || b.OtherLabels < sets || b.OtherLabels > 2*sets {
 		t.Errorf("%d sets, %d other labels", b.LabelSets, b.OtherLabels)
 	}
-	labels, err := b.Labels()
+	labels, err := b.Labels(sets)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,6 +4,7 @@ package block
 
 import (
 	"cmp"
+	"errors"
 	"os"
 	"slices"
 	"strings"
@@ -81,11 +82,11 @@ func (m *merger) writeLabels(w *writer) (others int) {
 
 // choose gives the names that most sets have columns, that of the service in any case.
 func (l *labelWriter) choose() {
-	strings_, labels := l.m.dict.Strings, l.m.dict.LabelSets.Labels()
+	texts, labels := l.m.dict.Strings, l.m.dict.LabelSets.Labels()
 	sets := map[string]int{serviceLabel: l.m.dict.LabelSets.Len()}
 	for id := range l.sets {
 		for _, n := range l.m.dict.LabelSets.Numbers(uint32(id)) {
-			name := strings_[labels[n].Key]
+			name := texts[labels[n].Key]
 			if labels[n].Text != 0 && name != "" && name != serviceLabel && len(name) <= maxLabelName && utf8.ValidString(name) {
 				sets[name]++
 			}
@@ -99,11 +100,11 @@ func (l *labelWriter) choose() {
 	slices.Sort(l.names)
 	l.columnOf, l.values = make([]int, len(labels)), make([]parquet.Value, len(labels))
 	for i, label := range labels {
-		column, ok := slices.BinarySearch(l.names, strings_[label.Key])
+		column, ok := slices.BinarySearch(l.names, texts[label.Key])
 		if !ok || label.Text == 0 {
 			column = -1
 		}
-		l.columnOf[i], l.values[i] = column, parquet.ValueOf(strings_[label.Text])
+		l.columnOf[i], l.values[i] = column, parquet.ValueOf(texts[label.Text])
 	}
 }
 
@@ -159,11 +160,11 @@ func (l *labelWriter) writeColumn(out *parquet.ColumnWriter, values func(to []pa
 		if _, err := out.WriteRowValues(page); err != nil {
 			return err
 		}
-		if err := out.Flush(); err != nil {
+		if err := errors.Join(out.Flush(), l.m.ctx.Err()); err != nil {
 			return err
 		}
 	}
-	return l.m.ctx.Err()
+	return nil
 }
 
 // numbers are the labels of a set of the block.

@@ -56,6 +56,8 @@ type Meta struct {
 	// Locations and Functions are how many there are; 0 in version 2.
 	Locations int `json:"locations,omitempty"`
 	Functions int `json:"functions,omitempty"`
+	// Fingerprints says that locations have them.
+	Fingerprints bool `json:"fingerprints,omitempty"`
 	Windows   int `json:"windows"`
 	// Series is how many there are; 0 in blocks that were written before this was counted.
 	Series int `json:"series,omitempty"`
@@ -133,6 +135,9 @@ func Open(dir string) (*Block, error) {
 	}
 	if b.CRC != checksum(text) {
 		return nil, fmt.Errorf("read %s: %w", filepath.Join(dir, metaFile), errChecksum)
+	}
+	if b.Version != version2 && b.Locations > b.Meta.Stacks { // each has a stack
+		return nil, fmt.Errorf("open block %s: it has %d locations and %d stacks", dir, b.Locations, b.Meta.Stacks)
 	}
 	for _, name := range tables {
 		info, err := os.Stat(filepath.Join(dir, name))

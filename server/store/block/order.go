@@ -74,3 +74,19 @@ func placesOf(ids []uint32) []uint32 {
 	}
 	return places
 }
+
+// order numbers entries anew, in the order in which they are first added: those that stacks of one service refer to
+// lie together, however many parts they are from.
+type order struct {
+	all    []uint32 // the old numbers
+	places []uint32 // by the old number, the new one plus 1, or 0 for none
+}
+
+func newOrder(n int) *order { return &order{places: make([]uint32, n)} }
+
+func (o *order) add(i uint32) {
+	if o.places[i] == 0 {
+		o.all = append(o.all, i)
+		o.places[i] = uint32(len(o.all))
+	}
+}

@@ -31,7 +31,7 @@ func (p services) series() int { return p.services * p.hosts }
 func (p services) Index() (*block.Index, error) {
 	x := &block.Index{
 		Types:   []block.Type{{Name: "cpu", Sample: "cpu", Unit: "nanoseconds"}},
-		Windows: []block.Window{{Start: 0, End: int64(time.Second), Profiles: 1}},
+		Windows: []block.Window{{Start: 0, End: int64(time.Second), Profiles: 1}}, LabelSets: p.series(),
 	}
 	for i := range p.series() {
 		x.Series.Add(0, uint32(i), int64(p.stacks))
@@ -39,7 +39,7 @@ func (p services) Index() (*block.Index, error) {
 	return x, nil
 }
 
-func (p services) Labels() (block.Labels, error) {
+func (p services) Labels(int) (block.Labels, error) {
 	d := &dictionary.Dictionary{Strings: []string{"", "host_name", "service_name"}}
 	for h := range p.hosts {
 		for s := range p.services {
@@ -125,7 +125,7 @@ func TestStacksLieTogether(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer rows.Close()
-	labels, err := b.Labels()
+	labels, err := b.Labels(index.LabelSets)
 	if err != nil {
 		t.Fatal(err)
 	}

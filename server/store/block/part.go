@@ -122,6 +122,8 @@ type Index struct {
 	Types   []Type
 	Windows []Window
 	Series  SeriesList
+	// LabelSets is how many there are.
+	LabelSets int
 }
 
 // Size is about how many bytes of memory x holds.
@@ -139,8 +141,8 @@ type Rows struct {
 // Part is a part of what is stored: a block, or the head at some moment.
 type Part interface {
 	Index() (*Index, error)
-	// Labels opens the label sets, for one reader.
-	Labels() (Labels, error)
+	// Labels opens the label sets, for one reader. They are so many, which is that of Index.
+	Labels(sets int) (Labels, error)
 	// Symbols opens all that stacks refer to, for one reader.
 	Symbols() (dictionary.Symbols, error)
 	// Stacks opens the stacks, for one reader. They refer to so many locations, which are

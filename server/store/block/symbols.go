@@ -4,6 +4,7 @@ package block
 
 import (
 	"errors"
+	"strings"
 
 	"github.com/parquet-go/parquet-go"
 
@@ -17,12 +18,14 @@ const (
 	// locationColumns and functionColumns are those of locationRecord and functionRecord.
 	locationColumns = 8
 	functionColumns = 5
+	// heldFunctions bounds the pages of functions in memory: those of locations that lie together mostly do too.
+	heldFunctions = 16
 )
 
 // Symbols opens what stacks refer to.
 func (b *Block) Symbols() (dictionary.Symbols, error) {
 	if b.Version == version2 {
-		return b.readSymbols2()
+		return b.openSymbols2()
 	}
 	locations, err := b.pagesOf(&b.locations, locationsFile, locationColumns, int64(b.Locations))
 	if err != nil {
@@ -40,14 +43,17 @@ type symbolFiles struct {
 	block                *Block
 	locations, functions *pagedFile
 	mappings             []mappingRecord
-	known                map[int]*functionPage
+	known                map[int]*functionPage // at most heldFunctions
 }
 
 func (f *symbolFiles) Len() int     { return f.block.Locations }
 func (f *symbolFiles) PageLen() int { return symbolPage }
 
-// Fingerprints reads those of all locations.
+// Fingerprints reads those of all locations, if the block has them.
 func (f *symbolFiles) Fingerprints() (all []dictionary.Fingerprint, err error) {
+	if !f.block.Meta.Fingerprints {
+		return nil, nil
+	}
 	defer guard(f.locations.path, &err)
 	t := f.locations.table(0, f.Len())
 	t.pages(locationColumns-1, func(p parquet.Page) {
@@ -95,7 +101,21 @@ func (f *symbolFiles) Page(i int) (_ *dictionary.Dictionary, err error) {
 			}
 		}
 	}
+	p.d.Strings = compact(p.d.Strings)
 	return p.d, nil
+}
+
+// compact copies texts into one: they may be parts of much larger ones, of which little else is needed.
+func compact(texts []string) []string {
+	var all strings.Builder
+	for _, t := range texts {
+		all.WriteString(t)
+	}
+	rest, copies := all.String(), make([]string, len(texts))
+	for i, t := range texts {
+		copies[i], rest = rest[:len(t)], rest[len(t):]
+	}
+	return copies
 }
 
 // symbolReader makes a dictionary of what a page of locations refers to.
@@ -139,6 +159,9 @@ func (m *mappingRecord) mapping(number func(text string) uint32) columns.Mapping
 func (p *symbolReader) function(i uint32) (uint32, error) {
 	n, ok := p.functions[i]
 	if !ok {
+		if int(i) >= p.files.block.Functions {
+			return 0, &DamagedError{p.files.locations.path, errReference}
+		}
 		page, err := p.files.functionPage(int(i / symbolPage))
 		if err != nil {
 			return 0, err
@@ -175,6 +198,9 @@ func (f *symbolFiles) functionPage(i int) (_ *functionPage, err error) {
 	})
 	if t.err != nil {
 		return nil, &DamagedError{f.functions.path, t.err}
+	}
+	if len(f.known) == heldFunctions {
+		clear(f.known)
 	}
 	f.known[i] = p
 	return p, nil

@@ -50,8 +50,8 @@ type (
 		Mapping uint32       `parquet:"mapping,delta,zstd"`
 		Folded  bool         `parquet:"folded,zstd"`
 		Lines   []lineRecord `parquet:"lines,list"`
-		// Fingerprint is a dictionary.Fingerprint.
-		Fingerprint [16]byte `parquet:"fingerprint"`
+		// Fingerprint is a dictionary.Fingerprint, or 0 if the block has none.
+		Fingerprint [16]byte `parquet:"fingerprint,zstd"`
 	}
 	lineRecord struct {
 		Function uint32 `parquet:"function,delta,zstd"`
@@ -105,17 +105,20 @@ var errReference = errors.New("an entry refers to one that is not there")
 
 // Index reads the index.
 func (b *Block) Index() (*Index, error) {
-	x := &Index{Types: b.Types}
+	x := &Index{Types: b.Types, LabelSets: b.LabelSets}
 	err := b.readColumns(windowsFile, windowColumns, func(t *tableReader) { x.Windows = readWindows(t) })
 	if err != nil {
 		return nil, err
 	}
 	ok := len(x.Windows) == b.Windows
-	err = b.readColumns(seriesFile, 4, func(t *tableReader) { // first_row is for others
-		types, labels, rows := t.uint32s(0), t.uint32s(1), t.int64s(3)
+	err = b.readColumns(seriesFile, 4, func(t *tableReader) {
+		types, labels, first, rows := t.uint32s(0), t.uint32s(1), t.int64s(2), t.int64s(3)
 		x.Series.Grow(t.rows)
 		for i, n := range rows {
-			ok = ok && int(types[i]) < len(x.Types) && (b.Version == version2 || int(labels[i]) < b.LabelSets) && n >= 0 && n <= b.Meta.Rows-x.Series.rows()
+			if b.Version == version2 { // which does not say how many there are
+				x.LabelSets = max(x.LabelSets, int(labels[i])+1)
+			}
+			ok = ok && int(types[i]) < len(x.Types) && int(labels[i]) < x.LabelSets && first[i] == x.Series.rows() && n >= 0 && n <= b.Meta.Rows-first[i]
 			x.Series.Add(types[i], labels[i], n)
 		}
 	})
@@ -123,7 +126,7 @@ func (b *Block) Index() (*Index, error) {
 		return nil, err
 	}
 	// Each set has a series.
-	ok = ok && x.Series.rows() == b.Meta.Rows && (b.Version == version2 || b.LabelSets <= x.Series.Len())
+	ok = ok && x.Series.rows() == b.Meta.Rows && x.LabelSets <= x.Series.Len()
 	for i := range x.Windows {
 		ok = ok && int(x.Windows[i].Type) < len(x.Types)
 	}

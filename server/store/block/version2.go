@@ -4,7 +4,6 @@ package block
 
 import (
 	"path/filepath"
-	"slices"
 
 	"github.com/fleetprof/fleetprof/server/columns"
 	"github.com/fleetprof/fleetprof/server/dictionary"
@@ -14,8 +13,65 @@ import (
 // fingerprints. They are read, and no longer written.
 const version2 = 2
 
+// labels2 are the labels of such a block, all of which are read once one is asked for.
+type labels2 struct {
+	block *Block
+	sets  int
+	read  *dictionary.Dictionary // once it has been
+}
+
+func (l *labels2) Len() int { return l.sets }
+
+func (l *labels2) Size() int64 {
+	if l.read == nil {
+		return 0
+	}
+	return l.read.Size()
+}
+
+func (l *labels2) Names() ([]string, error) {
+	d, err := l.all()
+	if err != nil {
+		return nil, err
+	}
+	return dictionaryLabels{d}.Names()
+}
+
+func (l *labels2) Column(name string) (*LabelColumn, error) {
+	d, err := l.all()
+	if err != nil {
+		return nil, err
+	}
+	return dictionaryLabels{d}.Column(name)
+}
+
+func (l *labels2) Sets(_ []bool, names []string) (*dictionary.Dictionary, error) {
+	if names == nil || len(names) > 0 {
+		return l.all()
+	}
+	d := &dictionary.Dictionary{Strings: []string{""}}
+	for range l.sets {
+		d.LabelSets.AddNumbered()
+	}
+	return d, nil
+}
+
+func (l *labels2) all() (*dictionary.Dictionary, error) {
+	if l.read == nil {
+		d, err := l.block.readLabels2()
+		if err != nil {
+			return nil, err
+		}
+		if d.LabelSets.Len() != l.sets {
+			return nil, &DamagedError{filepath.Join(l.block.dir, labelsFile), errReference}
+		}
+		l.read = d
+	}
+	return l.read, nil
+}
+
 // readLabels2 reads all label sets of such a block.
-func (b *Block) readLabels2() (Labels, error) {
+func (b *Block) readLabels2() (*dictionary.Dictionary, error) {
 	strings := newStrings()
 	d := &dictionary.Dictionary{}
 	ok := true
@@ -47,19 +103,28 @@ func (b *Block) readLabels2() (Labels, error) {
 		return nil, err
 	}
 	d.Strings = strings.all
-	index, err := b.Index()
-	if err != nil {
-		return nil, err
-	}
-	if sets := index.Series.labelSets; len(sets) > 0 && int(slices.Max(sets)) >= d.LabelSets.Len() {
-		return nil, &DamagedError{filepath.Join(b.dir, seriesFile), errReference}
-	}
-	return LabelsOf(d), nil
+	return d, nil
 }
 
-// readSymbols2 reads all symbols of such a block.
-func (b *Block) readSymbols2() (dictionary.Symbols, error) {
-	d := &dictionary.Dictionary{Strings: []string{""}}
+// symbols2 are the symbols of such a block: one page.
+type symbols2 struct {
+	block     *Block
+	locations int
+}
+
+func (s symbols2) Len() int     { return s.locations }
+func (s symbols2) PageLen() int { return max(1, s.locations) }
+
+func (s symbols2) Fingerprints() ([]dictionary.Fingerprint, error) { return nil, nil }
+
+// openSymbols2 finds out how many locations there are.
+func (b *Block) openSymbols2() (s symbols2, err error) {
+	s.block = b
+	return s, b.readColumns(locationsFile, locationColumns-1, func(t *tableReader) { s.locations = t.rows })
+}
+
+func (s symbols2) Page(int) (*dictionary.Dictionary, error) {
+	b, d := s.block, &dictionary.Dictionary{Strings: []string{""}}
 	number := func(text string) uint32 {
 		if text == "" {
 			return 0
@@ -87,8 +152,8 @@ func (b *Block) readSymbols2() (dictionary.Symbols, error) {
 			ok = ok && int(line.Function) < len(d.Functions)
 		}
 	}
-	if !ok {
+	if !ok || len(d.Locations) != s.locations {
 		return nil, &DamagedError{filepath.Join(b.dir, locationsFile), errReference}
 	}
-	return dictionary.AllSymbols{Dictionary: d}, nil
+	return d, nil
 }

@@ -39,16 +39,11 @@ func Write(ctx context.Context, dir string, p Plan) (err error) {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return err
 	}
-	m := &merger{ctx: ctx, dict: dictionary.New(), resolution: p.Resolution}
+	m := &merger{ctx: ctx, several: len(p.Parts) > 1, dict: dictionary.New(), resolution: p.Resolution}
 	defer func() { err = errors.Join(err, m.close()) }()
 	for _, part := range p.Parts {
 		if err := m.add(part); err != nil {
 			return err
-		}
-		if len(p.Parts) > 1 { // and so from blocks, in which nothing is that no row refers to
-			if err := m.inputs[len(m.inputs)-1].symbols.Locations(); err != nil {
-				return err
-			}
 		}
 	}
 	m.reserve()
@@ -62,7 +57,7 @@ func Write(ctx context.Context, dir string, p Plan) (err error) {
 	meta := Meta{
 		Version: formatVersion, Resolution: p.Resolution, Profiles: p.Profiles, Log: p.Log, Replaces: p.Replaces,
 		Rows: m.rows, Stacks: len(m.dict.Stacks), Windows: len(m.windows), Series: len(m.series),
-		Locations: len(m.dict.Locations), Functions: len(m.dict.Functions), LabelSets: len(m.order), OtherLabels: others,
+		Locations: m.locations, Functions: m.functions, Fingerprints: m.prints, LabelSets: len(m.order), OtherLabels: others,
 		Types: m.types, Files: w.files,
 	}
 	meta.Start, meta.End = m.bounds()
@@ -76,6 +71,7 @@ func Write(ctx context.Context, dir string, p Plan) (err error) {
 // merger makes one part of several.
 type merger struct {
 	ctx        context.Context
+	several    bool // parts
 	resolution time.Duration
 	inputs     []*input
 	dict       *dictionary.Interner
@@ -84,6 +80,9 @@ type merger struct {
 	series     []*mergedSeries
 	rows       int64
 	order      []uint32 // for each label set its number in the block
+	locations  int      // that are written
+	functions  int
+	prints     bool // locations have fingerprints
 	scratch    []sum
 }
 
@@ -120,7 +119,11 @@ func (m *merger) add(p Part) error {
 	if err != nil {
 		return err
 	}
-	labels, err := allSets(p)
+	labels, err := p.Labels(index.LabelSets)
+	if err != nil {
+		return err
+	}
+	sets, err := labels.Sets(nil, nil)
 	if err != nil {
 		return err
 	}
@@ -136,7 +139,7 @@ func (m *merger) add(p Part) error {
 	if err != nil {
 		return errors.Join(err, stacks.Close())
 	}
-	in := &input{index: index, rows: rows, stacks: stacks, symbols: m.dict.TranslateStacks(symbols, stacks), labels: m.dict.Translate(labels)}
+	in := &input{index: index, rows: rows, stacks: stacks, symbols: m.dict.TranslateStacks(symbols, stacks), labels: m.dict.Translate(sets)}
 	for _, t := range index.Types {
 		id := slices.Index(m.types, t)
 		if id < 0 {
@@ -146,15 +149,10 @@ func (m *merger) add(p Part) error {
 		in.types = append(in.types, uint32(id))
 	}
 	m.inputs = append(m.inputs, in)
-	return nil
-}
-
-func allSets(p Part) (*dictionary.Dictionary, error) {
-	labels, err := p.Labels()
-	if err != nil {
-		return nil, err
+	if m.several || symbols.Len() > symbols.PageLen() { // and so a block, in which nothing is that no row refers to
+		return in.symbols.Locations()
 	}
-	return labels.Sets(nil, nil)
+	return nil
 }
 
 func (m *merger) close() error {

@@ -21,6 +21,7 @@ func (p part) Index() (*block.Index, error) {
 		Types: []block.Type{{Name: "cpu", Sample: "cpu", Unit: "nanoseconds"}},
 	}
 	x.Series.Add(0, 0, int64(len(p.value)))
+	x.LabelSets = 1
 	for i := range p.value {
 		start := int64(i) * int64(time.Second)
 		x.Windows = append(x.Windows, block.Window{Start: start, End: start + int64(time.Second), Profiles: 1, Source: "a"})
@@ -28,7 +29,7 @@ func (p part) Index() (*block.Index, error) {
 	return x, nil
 }
 
-func (p part) Labels() (block.Labels, error) {
+func (p part) Labels(int) (block.Labels, error) {
 	d := &dictionary.Dictionary{Strings: []string{"", "host_name", "a"}}
 	d.LabelSets.Add(nil, columns.Label{Key: 1, Text: 2})
 	return block.LabelsOf(d), nil

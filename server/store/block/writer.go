@@ -26,6 +26,10 @@ const (
 	// pageBytes is how large a page of a column is before it is encoded: small, for
 	// those who look for the rows of few series; large, to compress well.
 	pageBytes = 32 << 10
+	// Fingerprints, in bytes, are written if they are so few, or at most such a part of rows and stacks: where
+	// nearly each location is one that no other block has, they would take room for nothing.
+	freePrints = 1 << 20
+	printShare = 6
 	// maxValues bounds the dictionary of a column of values, in bytes.
 	maxValues = 1 << 20
 )
@@ -212,10 +216,21 @@ func endOfPages(file *os.File) (end int64, err error) {
 	return end, nil
 }
 
-// writeTables writes all tables but the rows.
+// writeTables writes all tables but the rows and labels.
 func (m *merger) writeTables(w *writer, ids []ID) {
 	d := m.dict
 	text := func(i uint32) string { return d.Strings[i] }
+	locations := newOrder(len(d.Locations))
+	for i := 1; i < len(d.Stacks); i++ {
+		locations.add(d.Stacks[i].Location)
+	}
+	functions := newOrder(len(d.Functions))
+	for _, l := range locations.all {
+		for _, line := range d.Locations[l].Lines {
+			functions.add(line.Function)
+		}
+	}
+	m.locations, m.functions = len(locations.all), len(functions.all)
 	table(w, windowsFile, len(m.windows), func(i int) windowRecord {
 		win := m.windows[i]
 		t := m.types[win.Type]
@@ -226,18 +241,25 @@ func (m *merger) writeTables(w *writer, ids []ID) {
 		return seriesRecord{s.Type, m.order[s.LabelSet], s.First, s.Rows}
 	})
 	paged(w, stacksFile, len(d.Stacks), dictionary.PageNodes, func(i int) stackRecord {
-		return stackRecord{uint32(i), d.Stacks[i].Parent, d.Stacks[i].Location}
+		if i == 0 { // which stands for the empty one
+			return stackRecord{}
+		}
+		return stackRecord{uint32(i), d.Stacks[i].Parent, locations.places[d.Stacks[i].Location] - 1}
 	})
-	paged(w, locationsFile, len(d.Locations), symbolPage, func(i int) locationRecord {
-		l := d.Locations[i]
-		r := locationRecord{ID: uint32(i), Address: l.Address, Mapping: l.Mapping, Folded: l.Folded, Lines: make([]lineRecord, len(l.Lines)), Fingerprint: d.Fingerprint(uint32(i))}
+	m.prints = int64(m.locations)*int64(len(dictionary.Fingerprint{})) <= max(freePrints, (w.files[rowsFile].Bytes+w.files[stacksFile].Bytes)/printShare)
+	paged(w, locationsFile, m.locations, symbolPage, func(i int) locationRecord {
+		l := d.Locations[locations.all[i]]
+		r := locationRecord{ID: uint32(i), Address: l.Address, Mapping: l.Mapping, Folded: l.Folded, Lines: make([]lineRecord, len(l.Lines))}
+		if m.prints {
+			r.Fingerprint = d.Fingerprint(locations.all[i])
+		}
 		for j, line := range l.Lines {
-			r.Lines[j] = lineRecord(line)
+			r.Lines[j] = lineRecord{functions.places[line.Function] - 1, line.Line, line.Column}
 		}
 		return r
 	})
-	paged(w, functionsFile, len(d.Functions), symbolPage, func(i int) functionRecord {
-		f := d.Functions[i]
+	paged(w, functionsFile, m.functions, symbolPage, func(i int) functionRecord {
+		f := d.Functions[functions.all[i]]
 		return functionRecord{uint32(i), text(f.Name), text(f.SystemName), text(f.File), f.StartLine}
 	})
 	table(w, mappingsFile, len(d.Mappings), func(i int) mappingRecord {

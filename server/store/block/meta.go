@@ -58,7 +58,7 @@ type Meta struct {
 	Functions int `json:"functions,omitempty"`
 	// Fingerprints says that locations have them.
 	Fingerprints bool `json:"fingerprints,omitempty"`
-	Windows   int `json:"windows"`
+	Windows      int  `json:"windows"`
 	// Series is how many there are; 0 in blocks that were written before this was counted.
 	Series int `json:"series,omitempty"`
 	// LabelSets is how many there are, OtherLabels how many labels are not in columns of their own; 0 in

@@ -13,7 +13,7 @@ type StackTranslation struct {
 	hasPrints bool           // they have been read
 	parts     []*Translation // by page of symbols; nil while it is not in memory
 	heldParts []uint32       // those in memory, the oldest first
-	partBytes int64          // of these
+	partBytes int64          // of these, with their pages
 	names     bool
 
 	nodes     Nodes
@@ -45,6 +45,14 @@ func (t *StackTranslation) WithNames() *StackTranslation {
 // Size is about how many bytes of memory t holds, the pages not counted that it was given.
 func (t *StackTranslation) Size() int64 {
 	return 4*int64(len(t.locations)) + 16*int64(len(t.prints)) + 8*int64(len(t.pages)+len(t.parts)) + t.pageBytes + t.partBytes
+}
+
+// sizeOf is how many bytes of memory a part holds. If there is one only, its page is in memory for others too.
+func (t *StackTranslation) sizeOf(part *Translation) int64 {
+	if len(t.parts) == 1 {
+		return part.Size()
+	}
+	return part.Size() + part.from.Size()
 }
 
 // Locations translates all locations and lets go of the symbols.
@@ -91,9 +99,9 @@ func (t *StackTranslation) location(i uint32) (_ uint32, ok bool) {
 // part gives the translation of a page of symbols, or nil after an error.
 func (t *StackTranslation) part(i uint32) *Translation {
 	if t.parts[i] == nil {
-		if len(t.heldParts) == heldPages {
+		if len(t.heldParts) == heldParts {
 			oldest := t.heldParts[0]
-			t.partBytes -= t.parts[oldest].Size()
+			t.partBytes -= t.sizeOf(t.parts[oldest])
 			t.parts[oldest], t.heldParts = nil, append(t.heldParts[:0], t.heldParts[1:]...)
 		}
 		page, err := t.symbols.Page(int(i))
@@ -104,7 +112,7 @@ func (t *StackTranslation) part(i uint32) *Translation {
 		t.parts[i] = t.to.Translate(page)
 		t.parts[i].names = t.names
 		t.heldParts = append(t.heldParts, i)
-		t.partBytes += t.parts[i].Size()
+		t.partBytes += t.sizeOf(t.parts[i])
 	}
 	return t.parts[i]
 }
@@ -119,9 +127,11 @@ type nodePage struct {
 const (
 	// pageBytes is what a nodePage takes without the nodes.
 	pageBytes = 4*PageNodes + 24
-	// heldPages bounds the pages of nodes, and those of locations, that a StackTranslation holds. Few are
-	// needed at a time, as stacks that are asked for one after the other mostly lie together.
+	// heldPages bounds the pages of nodes that a StackTranslation holds. Few are needed at a time, as stacks that are
+	// asked for one after the other mostly lie together.
 	heldPages = 16
+	// heldParts bounds the pages of symbols, of which a host needs more: what it runs is in many places.
+	heldParts = 64
 )
 
 // node gives page and place of a node, with the nodes of the page in memory, or nil after an

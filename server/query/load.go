@@ -225,7 +225,11 @@ type symbols struct {
 }
 
 func (s symbols) Page(i int) (*dictionary.Dictionary, error) {
-	return cachedOr(s.part.api, s.part.api.cache.symbols, s.part.named("symbols", i), func() (*dictionary.Dictionary, error) { return s.Symbols.Page(i) })
+	d, err := cachedOr(s.part.api, s.part.api.cache.symbols, s.part.named("symbols", i), func() (*dictionary.Dictionary, error) { return s.Symbols.Page(i) })
+	if err == nil {
+		s.part.keep(d, s.part.api.cache.symbols)
+	}
+	return d, err
 }
 
 func (s symbols) Fingerprints() ([]dictionary.Fingerprint, error) {

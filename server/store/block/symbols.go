@@ -24,8 +24,8 @@ const (
 
 // Symbols opens what stacks refer to.
 func (b *Block) Symbols() (dictionary.Symbols, error) {
-	if b.Version == version2 {
-		return b.openSymbols2()
+	if !b.Meta.Fingerprints { // nor has any of version 2
+		return b.openWholeSymbols()
 	}
 	locations, err := b.pagesOf(&b.locations, locationsFile, locationColumns, int64(b.Locations))
 	if err != nil {
@@ -38,7 +38,7 @@ func (b *Block) Symbols() (dictionary.Symbols, error) {
 	return &symbolFiles{block: b, locations: locations, functions: functions, known: map[int]*functionPage{}}, nil
 }
 
-// symbolFiles are the locations of a block, and what they refer to. They are not safe for concurrent use.
+// symbolFiles are the locations of a block with fingerprints, and what they refer to. They are not safe for concurrent use.
 type symbolFiles struct {
 	block                *Block
 	locations, functions *pagedFile
@@ -49,11 +49,8 @@ type symbolFiles struct {
 func (f *symbolFiles) Len() int     { return f.block.Locations }
 func (f *symbolFiles) PageLen() int { return symbolPage }
 
-// Fingerprints reads those of all locations, if the block has them.
+// Fingerprints reads those of all locations.
 func (f *symbolFiles) Fingerprints() (all []dictionary.Fingerprint, err error) {
-	if !f.block.Meta.Fingerprints {
-		return nil, nil
-	}
 	defer guard(f.locations.path, &err)
 	t := f.locations.table(0, f.Len())
 	t.pages(locationColumns-1, func(p parquet.Page) {

@@ -85,18 +85,22 @@ func TestSymbols(t *testing.T) {
 	part := func(first uint64) named {
 		return named{services{services: 2, hosts: 1, stacks: 1000, name: "s", first: first}}
 	}
-	several := []block.Part{} // of which the symbols are several pages
-	for i := range uint64(6) {
-		several = append(several, part(i*2000))
+	many := []block.Part{} // of which six have symbols of several pages, and all too many for fingerprints
+	for i := range uint64(70) {
+		many = append(many, part(i*2000))
 	}
-	for _, parts := range [][]block.Part{{part(0)}, {part(0), part(500_000)}, several} {
+	for _, parts := range [][]block.Part{{part(0)}, {part(0), part(500_000)}, many[:6], many} {
 		want := make(map[uint64]string)
 		for _, p := range parts {
 			for address, says := range described(t, symbols(t, p)) {
 				want[address] = says
 			}
 		}
-		got := described(t, symbols(t, write(t, parts...)))
+		b := write(t, parts...)
+		if b.Meta.Fingerprints != (len(parts) < len(many)) {
+			t.Errorf("%d parts: fingerprints are %v", len(parts), b.Meta.Fingerprints)
+		}
+		got := described(t, symbols(t, b))
 		if len(got) != len(want) || len(got) != 1000*len(parts) {
 			t.Errorf("%d locations, want %d", len(got), len(want))
 		}

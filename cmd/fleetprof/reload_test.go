@@ -257,8 +257,9 @@ func TestRatesReload(t *testing.T) {
 	write(49, 0)
 	busy := compile(t, "busy", "testdata/bench/deep.c", withoutFramePointers)
 	a := startBudgeted(t, "--window=1s", "--config="+path)
+	// It samples by then, and listens to signals: what the load used before would be missing.
+	awaitTrue(t, "the first window", func() bool { return len(a.written()) > 0 })
 	load := background(t, busy, "30")
-	awaitTrue(t, "the first window", func() bool { return len(a.written()) > 0 }) // it listens to signals by then
 	for _, step := range []struct{ hertz, percent int }{{49, 0}, {499, 90}, {97, 0}, {251, 80}} {
 		write(step.hertz, step.percent)
 		if err := a.cmd.Process.Signal(syscall.SIGHUP); err != nil {

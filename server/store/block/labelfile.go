@@ -53,11 +53,7 @@ func (f *labelFile) Size() int64 {
 	if f.others == nil {
 		return 0
 	}
-	size := 24*int64(len(f.others.labels)) + 8*int64(len(f.others.ends))
-	for _, s := range f.others.texts {
-		size += int64(len(s)) + 16
-	}
-	return size
+	return 24*int64(len(f.others.labels)) + 8*int64(len(f.others.ends)) + sizeOfTexts(f.others.texts)
 }
 
 func (f *labelFile) Names() ([]string, error) {
@@ -166,10 +162,7 @@ type setReader struct {
 	columns [][]uint32
 }
 
-func (s *setReader) text(t string) uint32 {
-	s.d.Strings = append(s.d.Strings, t)
-	return uint32(len(s.d.Strings) - 1)
-}
+func (s *setReader) text(t string) uint32 { return addText(&s.d.Strings, t) }
 
 func (s *setReader) close() error {
 	errs := make([]error, len(s.readers))
@@ -208,12 +201,7 @@ func (s *setReader) read(first, end int) error {
 func (s *setReader) other(l columns.Label) uint32 {
 	n, ok := s.known[l]
 	if !ok {
-		text := func(i uint32) uint32 {
-			if i == 0 {
-				return 0
-			}
-			return s.text(s.others.texts[i])
-		}
+		text := func(i uint32) uint32 { return s.text(s.others.texts[i]) }
 		n = s.d.LabelSets.Label(columns.Label{Key: text(l.Key), Text: text(l.Text), Number: l.Number, Unit: text(l.Unit)})
 		s.known[l] = n
 	}

@@ -38,8 +38,12 @@ type LabelColumn struct {
 
 // Size is about how many bytes of memory c holds.
 func (c *LabelColumn) Size() int64 {
-	size := 8 * int64(len(c.ends))
-	for _, s := range c.Texts {
+	return 8*int64(len(c.ends)) + sizeOfTexts(c.Texts)
+}
+
+// sizeOfTexts is how many bytes of memory texts take.
+func sizeOfTexts(texts []string) (size int64) {
+	for _, s := range texts {
 		size += int64(len(s)) + 16
 	}
 	return size

@@ -62,10 +62,7 @@ type labelWriter struct {
 
 // writeLabels writes the label sets, and tells how many labels are not in a column of their own.
 func (m *merger) writeLabels(w *writer) (others int) {
-	l := &labelWriter{m: m, sets: make([]uint32, len(m.order))}
-	for id, number := range m.order {
-		l.sets[number] = uint32(id)
-	}
+	l := &labelWriter{m: m, sets: placesOf(m.order)}
 	l.choose()
 	w.create(labelsFile, func(out *os.File) (int64, error) {
 		t := parquet.NewWriter(out, labelSchema(l.names), parquet.DictionaryMaxBytes(maxLabelTexts))

@@ -122,12 +122,15 @@ type symbolReader struct {
 	mappings, functions map[uint32]uint32 // by the number in the block, that in d
 }
 
-func (p *symbolReader) text(s string) uint32 {
-	if s == "" {
+func (p *symbolReader) text(s string) uint32 { return addText(&p.d.Strings, s) }
+
+// addText adds a text to others, of which the first is the empty one, and gives its number.
+func addText(to *[]string, text string) uint32 {
+	if text == "" {
 		return 0
 	}
-	p.d.Strings = append(p.d.Strings, s)
-	return uint32(len(p.d.Strings) - 1)
+	*to = append(*to, text)
+	return uint32(len(*to) - 1)
 }
 
 // mapping gives the number of a mapping in d plus 1.
@@ -186,13 +189,7 @@ func (f *symbolFiles) functionPage(i int) (_ *functionPage, err error) {
 	p := &functionPage{texts: []string{""}}
 	first := i * symbolPage
 	t := f.functions.table(int64(first), min(symbolPage, f.block.Functions-first))
-	p.functions = readFunctions(t, func(text string) uint32 {
-		if text == "" {
-			return 0
-		}
-		p.texts = append(p.texts, text)
-		return uint32(len(p.texts) - 1)
-	})
+	p.functions = readFunctions(t, func(text string) uint32 { return addText(&p.texts, text) })
 	if t.err != nil {
 		return nil, &DamagedError{f.functions.path, t.err}
 	}

@@ -3,10 +3,8 @@
 package block
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"path/filepath"
 
 	"github.com/parquet-go/parquet-go"
@@ -25,20 +23,12 @@ type tableReader struct {
 // readColumns opens a file of a block, whose checksum must be right, and has f read its
 // columns. Errors of f are those of the reader.
 func (b *Block) readColumns(name string, columns int, f func(t *tableReader)) (err error) {
-	path, want := filepath.Join(b.dir, name), b.Files[name]
-	text, err := readBounded(path, want.Bytes)
+	path := filepath.Join(b.dir, name)
+	in, err := b.readWhole(name)
 	if err != nil {
 		return &DamagedError{path, err}
 	}
-	// What lies before From, pages, has checksums of its own.
-	if want.From < 0 || want.From > int64(len(text)) || crc32.Checksum(text[want.From:], castagnoli) != want.CRC {
-		return &DamagedError{path, errChecksum}
-	}
 	defer guard(path, &err)
-	in := bytes.NewReader(text)
-	if err := checkFooter(in, in.Size()); err != nil {
-		return &DamagedError{path, err}
-	}
 	file, err := parquet.OpenFile(in, in.Size(), parquet.SkipPageIndex(true), parquet.SkipBloomFilters(true))
 	if err != nil {
 		return &DamagedError{path, err}

@@ -33,13 +33,7 @@ func (b *Block) openWholeSymbols() (dictionary.Symbols, error) {
 
 func (s wholeSymbols) Page(int) (*dictionary.Dictionary, error) {
 	b, d := s.block, &dictionary.Dictionary{Strings: []string{""}}
-	number := func(text string) uint32 {
-		if text == "" {
-			return 0
-		}
-		d.Strings = append(d.Strings, text)
-		return uint32(len(d.Strings) - 1)
-	}
+	number := func(text string) uint32 { return addText(&d.Strings, text) }
 	mappings, err := readTable[mappingRecord](b, mappingsFile)
 	if err != nil {
 		return nil, err

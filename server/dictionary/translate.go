@@ -148,6 +148,16 @@ func (t *Translation) label(i uint32) (id uint32, ok bool) {
 	return t.labels[i] - 1, t.labels[i] != leftOut
 }
 
+// LabelSetWith translates a label set with one more label, of which it has none.
+func (t *Translation) LabelSetWith(i uint32, key, text string) uint32 {
+	if t.some && !slices.Contains(t.only, key) {
+		return t.LabelSet(i)
+	}
+	label := t.to.label(columns.Label{Key: t.to.String(key), Text: t.to.String(text)})
+	t.set = append(append(t.set[:0], t.to.LabelSets.Numbers(t.LabelSet(i))...), label)
+	return t.to.labelSet(t.set)
+}
+
 // LabelSet translates a label set.
 func (t *Translation) LabelSet(i uint32) uint32 {
 	if t.labelSets[i] == 0 {

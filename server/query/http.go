@@ -5,6 +5,7 @@ package query
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"net/http"
@@ -216,6 +217,11 @@ func typeNames(ctx context.Context, p *part, add func(text string) error) error 
 
 func labelNames(ctx context.Context, p *part, add func(text string) error) error {
 	if p.all() {
+		if p.index.Processes {
+			if err := add(block.ProcessLabel); err != nil {
+				return err
+			}
+		}
 		names, err := p.labels.Names()
 		for _, name := range names {
 			if err := add(name); err != nil {
@@ -223,6 +229,10 @@ func labelNames(ctx context.Context, p *part, add func(text string) error) error
 			}
 		}
 		return asUnreadable(err)
+	}
+	err := p.eachProcess(ctx, func(uint32) error { return cmp.Or(add(block.ProcessLabel), errEnough) })
+	if err != nil && !errors.Is(err, errEnough) {
+		return err
 	}
 	has, err := p.setsInRange(ctx)
 	if err != nil {
@@ -254,6 +264,12 @@ func labelNames(ctx context.Context, p *part, add func(text string) error) error
 
 func valuesOf(name string) listing {
 	return func(ctx context.Context, p *part, add func(text string) error) error {
+		if name == block.ProcessLabel {
+			err := p.eachProcess(ctx, func(process uint32) error { return add(block.ProcessText(process)) })
+			if err != nil {
+				return err
+			}
+		}
 		has, err := p.setsInRange(ctx)
 		if err != nil {
 			return err

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/fleetprof/fleetprof/internal/matching"
 	"github.com/fleetprof/fleetprof/server/dictionary"
 	"github.com/fleetprof/fleetprof/server/store"
 	"github.com/fleetprof/fleetprof/server/store/block"
@@ -29,6 +30,9 @@ type part struct {
 	stacks   *stacks // while they are open
 	labels   block.Labels
 	selected []bool // by label set
+	// processes are matchers of the label of the process, which some rows have and some label sets.
+	processes matching.Matchers
+	processOf *block.LabelColumn // of label sets, if there are such matchers
 }
 
 // visit calls f for every part of the store that has windows of the type in the range,
@@ -104,6 +108,10 @@ func (p *part) choose() error {
 		column, err := p.column(m.Name)
 		if err != nil {
 			return err
+		}
+		if m.Name == block.ProcessLabel && p.index.Processes {
+			p.processes, p.processOf = append(p.processes, m), column
+			continue
 		}
 		matches := make([]bool, len(column.Texts))
 		for i, text := range column.Texts {
@@ -285,7 +293,7 @@ func (p *part) scan(ctx context.Context, f func(s block.Series, rows block.Rows)
 		var own error // of f, not of the reading
 		err := rows.Read(s, func(r block.Rows) error {
 			if own = ctx.Err(); own == nil {
-				own = f(s, r)
+				own = p.ofProcesses(s, r, f)
 			}
 			return own
 		})
@@ -294,6 +302,26 @@ func (p *part) scan(ctx context.Context, f func(s block.Series, rows block.Rows)
 		}
 		if err != nil {
 			return asUnreadable(err)
+		}
+	}
+	return nil
+}
+
+// ofProcesses calls f with those of the rows that are of a selected process.
+func (p *part) ofProcesses(s block.Series, rows block.Rows, f func(s block.Series, rows block.Rows) error) error {
+	if p.processes == nil {
+		return f(s, rows)
+	}
+	for process, rows := range rows.Processes() {
+		text := block.ProcessText(process)
+		if process == 0 {
+			text = p.processOf.Text(s.LabelSet)
+		}
+		if !p.processes.Match(func(string) string { return text }) {
+			continue
+		}
+		if err := f(s, rows); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -313,9 +341,30 @@ func (p *part) setsInRange(ctx context.Context) ([]bool, error) {
 	})
 }
 
+// errEnough ends what needs to look no further.
+var errEnough = errors.New("enough is known")
+
+// eachProcess calls f for processes that rows in the range have, for some of them more than once.
+func (p *part) eachProcess(ctx context.Context, f func(process uint32) error) error {
+	if !p.index.Processes {
+		return nil
+	}
+	return p.scan(ctx, func(_ block.Series, rows block.Rows) error {
+		for process, rows := range rows.Processes() {
+			if process == 0 || !p.inRange(rows) {
+				continue
+			}
+			if err := f(process); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
 // series calls f for every selected series that a window in the range has.
 func (p *part) series(ctx context.Context, f func(s block.Series) error) error {
-	if p.whole { // no row needs to be looked at
+	if p.whole && p.processes == nil { // no row needs to be looked at
 		for s := range p.index.Series.All() {
 			if err := ctx.Err(); err != nil {
 				return err
@@ -331,10 +380,15 @@ func (p *part) series(ctx context.Context, f func(s block.Series) error) error {
 	}
 	last := -1 // that f was called for
 	return p.scan(ctx, func(s block.Series, rows block.Rows) error {
-		if s.Number == last || !slices.ContainsFunc(rows.Window, func(w uint32) bool { return p.in[w] }) {
+		if s.Number == last || !p.inRange(rows) {
 			return nil
 		}
 		last = s.Number
 		return f(s)
 	})
+}
+
+// inRange reports whether any of the rows is of a window in the range.
+func (p *part) inRange(rows block.Rows) bool {
+	return slices.ContainsFunc(rows.Window, func(w uint32) bool { return p.in[w] })
 }

@@ -145,6 +145,7 @@ func (m *merged) add(ctx context.Context, p *part) error {
 	}
 	m.addWindows(p)
 	translations := labels.Size()
+	byProcess := !m.drawn || slices.Contains(m.by, block.ProcessLabel)
 	var stacks *dictionary.StackTranslation
 	found := make([]bool, len(p.in))
 	err = p.scan(ctx, func(s block.Series, rows block.Rows) (err error) {
@@ -157,10 +158,22 @@ func (m *merged) add(ctx context.Context, p *part) error {
 				stacks.WithNames()
 			}
 		}
-		if m.addRows(p, rows, labels, s.LabelSet, stacks, found) {
-			if host := hosts.Text(s.LabelSet); host != "" {
-				m.hosts[host] = struct{}{}
+		if !p.inRange(rows) {
+			return nil
+		}
+		if host := hosts.Text(s.LabelSet); host != "" {
+			m.hosts[host] = struct{}{}
+		}
+		if byProcess {
+			for process, rows := range rows.Processes() {
+				if set := s.LabelSet; process == 0 {
+					m.addRows(p, rows, labels.LabelSet(set), stacks, found)
+				} else if p.inRange(rows) {
+					m.addRows(p, rows, labels.LabelSetWith(set, block.ProcessLabel, block.ProcessText(process)), stacks, found)
+				}
 			}
+		} else {
+			m.addRows(p, rows, labels.LabelSet(s.LabelSet), stacks, found)
 		}
 		if stacks != nil {
 			if err := stacks.Err(); err != nil {
@@ -214,9 +227,9 @@ func (m *merged) addWindows(p *part) {
 	}
 }
 
-// addRows sums up rows of one series, and tells whether there are any in the range. Those with
-// the same stack mostly follow each other, and are looked up once.
-func (m *merged) addRows(p *part, rows block.Rows, labels *dictionary.Translation, set uint32, stacks *dictionary.StackTranslation, found []bool) (any bool) {
+// addRows sums up rows of one label set, which is one of m. Those with the same stack mostly follow each
+// other, and are looked up once.
+func (m *merged) addRows(p *part, rows block.Rows, set uint32, stacks *dictionary.StackTranslation, found []bool) {
 	var sum row
 	pending := false
 	at := uint32(0) // the stack of sum, in the numbers of the part
@@ -229,7 +242,7 @@ func (m *merged) addRows(p *part, rows block.Rows, labels *dictionary.Translatio
 				return
 			}
 		}
-		sum.labelSet = labels.LabelSet(set)
+		sum.labelSet = set
 		m.addRow(sum)
 		sum, pending = row{}, false
 	}
@@ -241,12 +254,11 @@ func (m *merged) addRows(p *part, rows block.Rows, labels *dictionary.Translatio
 		if pending && stack != at && stacks != nil {
 			flush()
 		}
-		found[w], pending, any, at = true, true, true, stack
+		found[w], pending, at = true, true, stack
 		sum.count = addSaturated(sum.count, rows.Count[i])
 		sum.value = addSaturated(sum.value, rows.Value[i])
 	}
 	flush()
-	return any
 }
 
 func (m *merged) addRow(add row) {

@@ -183,7 +183,7 @@ func (t *timeline) add(ctx context.Context, p *part, q request) error {
 			return err
 		}
 	}
-	return p.scan(ctx, func(s block.Series, rows block.Rows) error {
+	sum := func(s block.Series, process uint32, rows block.Rows) error {
 		clear(sums)
 		values := rows.Value
 		if q.samples {
@@ -197,7 +197,12 @@ func (t *timeline) add(ctx context.Context, p *part, q request) error {
 		if len(sums) == 0 {
 			return nil
 		}
-		g, err := t.group(func(i int) string { return columns[i].Text(s.LabelSet) })
+		g, err := t.group(func(i int) string {
+			if t.by[i] == block.ProcessLabel && process != 0 {
+				return block.ProcessText(process)
+			}
+			return columns[i].Text(s.LabelSet)
+		})
 		if err != nil {
 			return err
 		}
@@ -208,6 +213,18 @@ func (t *timeline) add(ctx context.Context, p *part, q request) error {
 			window := &p.index.Windows[w]
 			spread := t.spread(g, window.Start, window.End-window.Start, v)
 			g.Total, t.Total = addSaturated(g.Total, spread), addSaturated(t.Total, spread)
+		}
+		return nil
+	}
+	byProcess := slices.Contains(t.by, block.ProcessLabel)
+	return p.scan(ctx, func(s block.Series, rows block.Rows) error {
+		if !byProcess {
+			return sum(s, 0, rows)
+		}
+		for process, rows := range rows.Processes() {
+			if err := sum(s, process, rows); err != nil {
+				return err
+			}
 		}
 		return nil
 	})

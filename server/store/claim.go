@@ -27,9 +27,10 @@ const (
 	// oldDir is that of the profiles of version 1.
 	oldDir = "profiles"
 
-	version       = "fleetprof store 3\n"
+	version       = "fleetprof store 4\n"
 	firstVersion  = "fleetprof store 1\n"
 	secondVersion = "fleetprof store 2\n"
+	thirdVersion  = "fleetprof store 3\n"
 )
 
 // claim makes dir ours: it checks what is there, makes what is missing, and
@@ -85,11 +86,11 @@ func checkForeign(dir string) error {
 }
 
 // checkVersion compares the version, or writes it into a new directory, or one of an earlier version, of which
-// everything is still read: profiles of the first are taken over by takeOver, blocks of the second are read as they are.
+// everything is still read: profiles of the first are taken over by takeOver, blocks of the others are read as they are.
 func checkVersion(dir string) error {
 	path := filepath.Join(dir, versionFile)
 	got, err := readHead(path)
-	if errors.Is(err, os.ErrNotExist) || got == firstVersion || got == secondVersion {
+	if errors.Is(err, os.ErrNotExist) || got == firstVersion || got == secondVersion || got == thirdVersion {
 		return writeVersion(dir, path)
 	}
 	if err != nil {

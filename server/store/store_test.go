@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -204,9 +205,16 @@ func readPart(p store.ViewPart, from, to time.Time, into sums) error {
 			labels[sets.Strings[l.Key]] = sets.Strings[l.Text]
 		}
 		err := rows.Read(series, func(r block.Rows) error {
-			for i, w := range r.Window {
-				if index.Windows[w].Overlaps(from.UnixNano(), to.UnixNano()) {
-					into.add(labels, names(&read, r.Stack[i]), r.Count[i], r.Value[i])
+			for process, r := range r.Processes() {
+				of := labels
+				if process != 0 {
+					of = maps.Clone(labels)
+					of["process_pid"] = block.ProcessText(process)
+				}
+				for i, w := range r.Window {
+					if index.Windows[w].Overlaps(from.UnixNano(), to.UnixNano()) {
+						into.add(of, names(&read, r.Stack[i]), r.Count[i], r.Value[i])
+					}
 				}
 			}
 			return nil
@@ -600,14 +608,20 @@ func TestRetention(t *testing.T) {
 	}
 }
 
-// A directory of version 2 is one of this version from the first start on, with all that is in it.
-func TestVersion2(t *testing.T) {
+// A directory of version 2 or 3 is one of this version from the first start on, with all that is in it.
+func TestEarlierVersions(t *testing.T) {
+	for version, name := range map[int]string{2: "long-labels", 3: "processes-in-labels"} {
+		t.Run(strconv.Itoa(version), func(t *testing.T) { testEarlierVersion(t, version, name) })
+	}
+}
+
+func testEarlierVersion(t *testing.T, was int, name string) {
 	dir := t.TempDir()
-	if err := os.CopyFS(filepath.Join(dir, "blocks", "old"), os.DirFS(filepath.Join("block", "testdata", "long-labels"))); err != nil {
+	if err := os.CopyFS(filepath.Join(dir, "blocks", "old"), os.DirFS(filepath.Join("block", "testdata", name))); err != nil {
 		t.Fatal(err)
 	}
 	version := filepath.Join(dir, "VERSION")
-	if err := os.WriteFile(version, []byte("fleetprof store 2\n"), 0o600); err != nil {
+	if err := os.WriteFile(version, fmt.Appendf(nil, "fleetprof store %d\n", was), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	var want []*profile.Profile // see sealed of package block
@@ -619,7 +633,7 @@ func TestVersion2(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if got, err := os.ReadFile(version); err != nil || string(got) != "fleetprof store 3\n" {
+	if got, err := os.ReadFile(version); err != nil || string(got) != "fleetprof store 4\n" {
 		t.Errorf("VERSION is %q, %v", got, err)
 	}
 }
@@ -683,7 +697,7 @@ func TestOpenRefuses(t *testing.T) {
 	open(t, used, store.Options{})
 	for _, c := range []struct{ name, dir, want string }{
 		{"foreign", in("letter.txt", "dear"), `it holds other files ("letter.txt")`},
-		{"other version", in("VERSION", "fleetprof store 4\n"), `it says "fleetprof store 4"`},
+		{"other version", in("VERSION", "fleetprof store 5\n"), `it says "fleetprof store 5"`},
 		{"no text", in("VERSION", strings.Repeat("\x00", 1<<20)), `it says`},
 		{"a file", filepath.Join(in("file", ""), "file"), `--data`},
 		{"in use", used, `another fleetprof server uses it`},

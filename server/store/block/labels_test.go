@@ -57,7 +57,7 @@ func labelTexts(sets int) *dictionary.Dictionary {
 		add := func(name, value string) { set = append(set, columns.Label{Key: text(name), Text: text(value)}) }
 		if i%10 > 0 {
 			add("service_name", fmt.Sprint("service ", i%7))
-			add("process_pid", fmt.Sprint(random.IntN(1<<22)))
+			add("thread_id", fmt.Sprint(random.IntN(1<<22)))
 		}
 		if i%3 == 0 {
 			add(odd[random.IntN(len(odd))], "odd")
@@ -65,7 +65,7 @@ func labelTexts(sets int) *dictionary.Dictionary {
 		}
 		if i%50 == 0 {
 			add("service_name", "the second, or the first")
-			set = append(set, columns.Label{Key: text("process_pid"), Number: -5, Unit: text("bytes")})
+			set = append(set, columns.Label{Key: text("thread_id"), Number: -5, Unit: text("bytes")})
 		}
 		d.LabelSets.Add(known, set...)
 	}
@@ -119,7 +119,7 @@ func TestLabels(t *testing.T) {
 		for i := range selected {
 			selected[i] = random.IntN(100) < chance || i/1000 == chance%10
 		}
-		names := []string{wantNames[random.IntN(len(wantNames))], "process_pid"}
+		names := []string{wantNames[random.IntN(len(wantNames))], "thread_id"}
 		some, err := labels.Sets(selected, names)
 		if err != nil {
 			t.Fatal(err)
@@ -171,25 +171,21 @@ func texts(d *dictionary.Dictionary, set uint32, name string) (all []string) {
 	return all
 }
 
-// A block of version 2 says what the same profiles say in one of today, and so does one that is made from it.
-func TestLongLabels(t *testing.T) {
-	old := filepath.Join(t.TempDir(), "old") // nothing is written below testdata
-	if err := os.CopyFS(old, os.DirFS(filepath.Join("testdata", "long-labels"))); err != nil {
-		t.Fatal(err)
-	}
-	was, err := block.Open(old)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer was.Close()
-	made := write(t, was)
-	if was.Version != 2 || made.Version != 3 {
-		t.Errorf("versions are %d and %d", was.Version, made.Version)
-	}
-	want := said(t, sealed(t))
-	for _, dir := range []string{old, made.Dir()} {
-		if got := said(t, dir); got != want {
-			t.Errorf("%s says\n%s\nwant\n%s", filepath.Base(dir), got, want)
+// A block of an earlier version says what the same profiles say in one of today, and so does one that is made from it.
+func TestEarlierVersions(t *testing.T) {
+	want := said(t, write(t, open(t, sealed(t))).Dir())
+	for version, name := range map[int]string{2: "long-labels", 3: "processes-in-labels"} {
+		old := filepath.Join(t.TempDir(), name) // nothing is written below testdata
+		if err := os.CopyFS(old, os.DirFS(filepath.Join("testdata", name))); err != nil {
+			t.Fatal(err)
+		}
+		was := open(t, old)
+		made := write(t, was)
+		if was.Version != version || made.Version != 4 {
+			t.Errorf("%s: versions are %d and %d", name, was.Version, made.Version)
+		}
+		if got := said(t, made.Dir()); got != want {
+			t.Errorf("%s says\n%s\nwant\n%s", name, got, want)
 		}
 	}
 }

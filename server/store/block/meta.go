@@ -32,7 +32,7 @@ const (
 	idsFile       = "ids.parquet"
 
 	// formatVersion is that of the files of a block.
-	formatVersion = 3
+	formatVersion = 4
 	// maxMeta bounds meta.json, in bytes.
 	maxMeta = 4 << 20
 	// diskBlock is what a file occupies in multiples of, in bytes.
@@ -58,7 +58,9 @@ type Meta struct {
 	Functions int `json:"functions,omitempty"`
 	// Fingerprints says that locations have them.
 	Fingerprints bool `json:"fingerprints,omitempty"`
-	Windows      int  `json:"windows"`
+	// Processes says that rows have their processes.
+	Processes bool `json:"processes,omitempty"`
+	Windows   int  `json:"windows"`
 	// Series is how many there are; 0 in blocks that were written before this was counted.
 	Series int `json:"series,omitempty"`
 	// LabelSets is how many there are, OtherLabels how many labels are not in columns of their own; 0 in
@@ -130,8 +132,8 @@ func Open(dir string) (*Block, error) {
 	if err := json.Unmarshal(text, &b.Meta); err != nil {
 		return nil, fmt.Errorf("read %s: %w", filepath.Join(dir, metaFile), err)
 	}
-	if b.Version != formatVersion && b.Version != version2 {
-		return nil, fmt.Errorf("open block %s: it is of version %d and this fleetprof reads %d and %d", dir, b.Version, version2, formatVersion)
+	if b.Version < version2 || b.Version > formatVersion {
+		return nil, fmt.Errorf("open block %s: it is of version %d and this fleetprof reads %d to %d", dir, b.Version, version2, formatVersion)
 	}
 	if b.CRC != checksum(text) {
 		return nil, fmt.Errorf("read %s: %w", filepath.Join(dir, metaFile), errChecksum)

@@ -100,6 +100,12 @@ func write(t testing.TB, parts ...block.Part) *block.Block {
 	if err := block.Write(t.Context(), dir, block.Plan{Parts: parts}); err != nil {
 		t.Fatal(err)
 	}
+	return open(t, dir)
+}
+
+// open opens a block until the test ends.
+func open(t testing.TB, dir string) *block.Block {
+	t.Helper()
 	b, err := block.Open(dir)
 	if err != nil {
 		t.Fatal(err)

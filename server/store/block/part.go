@@ -124,6 +124,8 @@ type Index struct {
 	Series  SeriesList
 	// LabelSets is how many there are.
 	LabelSets int
+	// Processes says that rows have their processes, and label sets only those that are no such number.
+	Processes bool
 }
 
 // Size is about how many bytes of memory x holds.
@@ -136,6 +138,33 @@ func (x *Index) Size() int64 {
 type Rows struct {
 	Stack, Window []uint32
 	Value, Count  []int64
+	// Process is the process that a row is of, which its label set then says nothing of; 0 if it
+	// is of none, and nil if all are.
+	Process []uint32
+}
+
+// Processes gives rows by their process. Those of one follow each other.
+func (r Rows) Processes() iter.Seq2[uint32, Rows] {
+	return func(yield func(uint32, Rows) bool) {
+		if r.Process == nil {
+			yield(0, r)
+			return
+		}
+		for first := 0; first < len(r.Process); {
+			process, end := r.Process[first], first+1
+			for end < len(r.Process) && r.Process[end] == process {
+				end++
+			}
+			if !yield(process, r.slice(first, end)) {
+				return
+			}
+			first = end
+		}
+	}
+}
+
+func (r Rows) slice(from, to int) Rows {
+	return Rows{r.Stack[from:to], r.Window[from:to], r.Value[from:to], r.Count[from:to], r.Process[from:to]}
 }
 
 // Part is a part of what is stored: a block, or the head at some moment.
@@ -161,7 +190,7 @@ type StackReader interface {
 // RowReader reads rows. It is not safe for concurrent use.
 type RowReader interface {
 	// Read calls f with the rows of a series, some at a time. They are f's only until
-	// it returns. Within a series of a block they are sorted by stack.
+	// it returns. Within a series of a block they are sorted by process, then by stack.
 	Read(s Series, f func(Rows) error) error
 	Close() error
 }

@@ -16,15 +16,23 @@ const (
 	columnWindow
 	columnValue
 	columnCount
+	columnProcess // since version 4
 )
 
 // Rows opens the rows.
 func (b *Block) Rows() (RowReader, error) {
-	o, err := b.pagesOf(&b.rows, rowsFile, columnCount+1, b.Meta.Rows)
+	columns := columnProcess + 1
+	if b.Version <= version3 {
+		columns = columnProcess
+	}
+	o, err := b.pagesOf(&b.rows, rowsFile, columns, b.Meta.Rows)
 	if err != nil {
 		return nil, err
 	}
 	r := &rowReader{block: b, open: o}
+	if b.Processes && b.Version > version3 {
+		r.process = newColumn(o, columnProcess, copy32)
+	}
 	r.stack, r.window = newColumn(o, columnStack, copy32), newColumn(o, columnWindow, copy32)
 	r.value, r.count = newColumn(o, columnValue, copy64), newColumn(o, columnCount, copy64)
 	return r, nil
@@ -35,6 +43,7 @@ type rowReader struct {
 	open          *pagedFile
 	stack, window *column[uint32]
 	value, count  *column[int64]
+	process       *column[uint32] // nil if no row has one
 }
 
 func (r *rowReader) Read(s Series, f func(Rows) error) error {
@@ -55,11 +64,14 @@ func (r *rowReader) Read(s Series, f func(Rows) error) error {
 // run reads n rows.
 func (r *rowReader) run(at int64, n int) (run Rows, err error) {
 	defer guard(r.open.path, &err)
-	var errs [4]error
+	var errs [5]error
 	run.Stack, errs[0] = r.stack.read(at, n)
 	run.Window, errs[1] = r.window.read(at, n)
 	run.Value, errs[2] = r.value.read(at, n)
 	run.Count, errs[3] = r.count.read(at, n)
+	if r.process != nil {
+		run.Process, errs[4] = r.process.read(at, n)
+	}
 	if err := errors.Join(errs[:]...); err != nil {
 		return run, &DamagedError{r.open.path, err}
 	}
@@ -70,5 +82,9 @@ func (r *rowReader) run(at int64, n int) (run Rows, err error) {
 }
 
 func (r *rowReader) Close() error {
-	return errors.Join(r.stack.close(), r.window.close(), r.value.close(), r.count.close())
+	err := errors.Join(r.stack.close(), r.window.close(), r.value.close(), r.count.close())
+	if r.process != nil {
+		err = errors.Join(err, r.process.close())
+	}
+	return err
 }

@@ -16,6 +16,8 @@ type (
 		Window uint32 `parquet:"window,delta,zstd"`
 		Value  int64  `parquet:"value,dict,zstd"`
 		Count  int64  `parquet:"count,dict,zstd"`
+		// Process is 0 for none.
+		Process uint32 `parquet:"process,delta,zstd"`
 	}
 	windowRecord struct {
 		ID         uint32   `parquet:"id,delta,zstd"`
@@ -105,7 +107,7 @@ var errReference = errors.New("an entry refers to one that is not there")
 
 // Index reads the index.
 func (b *Block) Index() (*Index, error) {
-	x := &Index{Types: b.Types, LabelSets: b.LabelSets}
+	x := &Index{Types: b.Types, LabelSets: b.LabelSets, Processes: b.Processes}
 	err := b.readColumns(windowsFile, windowColumns, func(t *tableReader) { x.Windows = readWindows(t) })
 	if err != nil {
 		return nil, err

@@ -57,7 +57,7 @@ func Write(ctx context.Context, dir string, p Plan) (err error) {
 	meta := Meta{
 		Version: formatVersion, Resolution: p.Resolution, Profiles: p.Profiles, Log: p.Log, Replaces: p.Replaces,
 		Rows: m.rows, Stacks: len(m.dict.Stacks), Windows: len(m.windows), Series: len(m.series),
-		Locations: m.locations, Functions: m.functions, Fingerprints: m.prints, LabelSets: len(m.order), OtherLabels: others,
+		Locations: m.locations, Functions: m.functions, Fingerprints: m.prints, Processes: m.processes, LabelSets: len(m.order), OtherLabels: others,
 		Types: m.types, Files: w.files,
 	}
 	meta.Start, meta.End = m.bounds()
@@ -83,6 +83,7 @@ type merger struct {
 	locations  int      // that are written
 	functions  int
 	prints     bool // locations have fingerprints
+	processes  bool // rows have processes
 	scratch    []sum
 }
 
@@ -93,8 +94,10 @@ type input struct {
 	stacks  StackReader
 	symbols *dictionary.StackTranslation
 	labels  *dictionary.Translation
-	types   []uint32
-	windows []uint32
+	// processes are those of label sets, which are translated without. Rows may have others.
+	processes []uint32
+	types     []uint32
+	windows   []uint32
 }
 
 // mergedSeries is a series and what it is made of.
@@ -108,10 +111,14 @@ type source struct {
 	series Series
 }
 
+// process is that of all rows, or 0 if it is none or they have their own.
+func (s *source) process() uint32 { return s.in.processes[s.series.LabelSet] }
+
 // sum is a row; the key is its stack and its window.
 type sum struct {
 	key          uint64
 	value, count int64
+	process      uint32
 }
 
 func (m *merger) add(p Part) error {
@@ -139,7 +146,11 @@ func (m *merger) add(p Part) error {
 	if err != nil {
 		return errors.Join(err, stacks.Close())
 	}
-	in := &input{index: index, rows: rows, stacks: stacks, symbols: m.dict.TranslateStacks(symbols, stacks), labels: m.dict.Translate(sets)}
+	without, processes := withoutProcesses(sets)
+	in := &input{
+		index: index, rows: rows, stacks: stacks, symbols: m.dict.TranslateStacks(symbols, stacks),
+		labels: m.dict.Translate(without), processes: processes,
+	}
 	for _, t := range index.Types {
 		id := slices.Index(m.types, t)
 		if id < 0 {
@@ -269,9 +280,9 @@ func (m *merger) writeRows(w *writer) error {
 	return out.close()
 }
 
-// maxSums bounds the rows of one series in memory, 24 bytes each. Beyond it they are
+// maxSums bounds the rows of one series in memory, 32 bytes each. Beyond it they are
 // written in several runs, each of which is sorted.
-const maxSums = 4 << 20
+const maxSums = 3 << 20
 
 func (m *merger) writeSeries(out *rowWriter, s *mergedSeries) error {
 	sums := m.scratch[:0]
@@ -281,11 +292,18 @@ func (m *merger) writeSeries(out *rowWriter, s *mergedSeries) error {
 		sums = sums[:0]
 		return err
 	}
+	slices.SortStableFunc(s.from, func(a, b source) int { return cmp.Compare(a.process(), b.process()) })
 	for _, from := range s.from {
+		process := from.process()
 		err := from.in.rows.Read(from.series, func(r Rows) error {
 			for i, stack := range r.Stack {
 				key := uint64(from.in.symbols.Stack(stack))<<32 | uint64(from.in.windows[r.Window[i]])
-				sums = append(sums, sum{key, r.Value[i], r.Count[i]})
+				s := sum{key, r.Value[i], r.Count[i], process}
+				if process == 0 && r.Process != nil {
+					s.process = r.Process[i]
+				}
+				m.processes = m.processes || s.process != 0
+				sums = append(sums, s)
 			}
 			if len(sums) < maxSums {
 				return nil
@@ -307,10 +325,15 @@ func (m *merger) writeSeries(out *rowWriter, s *mergedSeries) error {
 
 // addUp sorts rows, and makes one of those with equal keys.
 func addUp(sums []sum) []sum {
-	slices.SortFunc(sums, func(a, b sum) int { return cmp.Compare(a.key, b.key) })
+	slices.SortFunc(sums, func(a, b sum) int {
+		if a.process != b.process {
+			return cmp.Compare(a.process, b.process)
+		}
+		return cmp.Compare(a.key, b.key)
+	})
 	n := 0
 	for i, s := range sums {
-		if i > 0 && s.key == sums[n-1].key {
+		if i > 0 && s.key == sums[n-1].key && s.process == sums[n-1].process {
 			sums[n-1].value = addSaturated(sums[n-1].value, s.value)
 			sums[n-1].count = addSaturated(sums[n-1].count, s.count)
 			continue

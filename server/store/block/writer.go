@@ -160,7 +160,7 @@ func newRowWriter(w *writer) (*rowWriter, error) {
 // write writes rows of one series.
 func (r *rowWriter) write(labels uint32, sums []sum) error {
 	for _, s := range sums {
-		r.buffer = append(r.buffer, rowRecord{labels, uint32(s.key >> 32), uint32(s.key), s.value, s.count})
+		r.buffer = append(r.buffer, rowRecord{labels, uint32(s.key >> 32), uint32(s.key), s.value, s.count, s.process})
 		if len(r.buffer) == runRows {
 			if err := r.flush(); err != nil {
 				return err

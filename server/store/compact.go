@@ -20,10 +20,12 @@ type level struct {
 	age, span, resolution time.Duration
 }
 
-// The levels, the oldest first. The last one folds nothing: a question about the last hour would
-// meet a block for each few minutes of a large fleet.
+// The levels, the oldest first. What a question takes grows with the number of blocks, as each has most of its
+// stacks and labels in common with the one before. So the last level is there although it folds nothing: a question about the
+// last hour would meet a block for each few minutes of a large fleet.
 var levels = [...]level{
 	{age: 26 * time.Hour, span: 6 * time.Hour, resolution: 10 * time.Minute},
+	{age: 2 * time.Hour, span: 6 * time.Hour, resolution: time.Minute},
 	{age: 2 * time.Hour, span: time.Hour, resolution: time.Minute},
 	{span: 15 * time.Minute},
 }
@@ -89,10 +91,7 @@ func (s *Store) nextCompaction(now time.Time) (inputs []*stored, l level) {
 
 // improves reports whether it is worth it to merge some blocks.
 func (l level) improves(blocks []*stored) bool {
-	if l.resolution == 0 {
-		return len(blocks) > 1
-	}
-	return slices.ContainsFunc(blocks, func(b *stored) bool { return b.Resolution < l.resolution })
+	return len(blocks) > 1 || slices.ContainsFunc(blocks, func(b *stored) bool { return b.Resolution < l.resolution })
 }
 
 // batches divides blocks, in the order of their time, into what may be merged at once.

@@ -419,6 +419,59 @@ func TestYoungBlocks(t *testing.T) {
 	}
 }
 
+// Blocks of an hour become one for each six hours, with minutes as they are, and so does what comes late.
+func TestBlocksOfHours(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, store.Options{})
+	const span = 6 * time.Hour
+	end := time.Now().Add(-4 * time.Hour).Truncate(span)
+	var all []*profile.Profile
+	put := func(start time.Time) {
+		for _, p := range fleet(1, start) {
+			all = append(all, p)
+			s.mustAppend(p)
+		}
+		s.mustSeal()
+	}
+	for i := range 12 {
+		put(end.Add(-span + time.Duration(i)*30*time.Minute + time.Minute))
+	}
+	blocks := func() []string {
+		all, err := filepath.Glob(filepath.Join(dir, "blocks", "*"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return all
+	}
+	for _, c := range []struct {
+		later time.Duration
+		want  int
+	}{
+		{-2 * time.Hour, 10}, // two of the hours are over for two hours
+		{2*time.Hour - time.Second, 7},
+		{2 * time.Hour, 1},
+	} {
+		s.Compact(t.Context(), end.Add(c.later))
+		if got := blocks(); len(got) != c.want {
+			t.Errorf("%v after the six hours %d blocks are left, want %d", c.later, len(got), c.want)
+		}
+		s.want(truth(all...))
+	}
+	last := all[len(all)-2:]
+	from := time.Unix(0, last[0].TimeNanos).Truncate(time.Minute)
+	if got, want := s.stored(from, from.Add(time.Minute)), truth(last...); !maps.Equal(got, want) {
+		t.Errorf("the last minute has %v, want %v", got, want)
+	}
+	put(end.Add(-span/2 + 5*time.Minute))
+	s.Compact(t.Context(), end.Add(2*time.Hour))
+	once := blocks()
+	s.Compact(t.Context(), end.Add(2*time.Hour))
+	if again := blocks(); len(once) != 1 || !slices.Equal(once, again) {
+		t.Errorf("with what came late there are %q, and then %q", once, again)
+	}
+	s.want(truth(all...))
+}
+
 func TestAppendTwiceIsOnce(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir, store.Options{})

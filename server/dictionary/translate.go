@@ -148,26 +148,29 @@ func (t *Translation) label(i uint32) (id uint32, ok bool) {
 	return t.labels[i] - 1, t.labels[i] != leftOut
 }
 
-// LabelSetWith translates a label set with one more label, of which it has none.
+// LabelSet translates a label set.
+func (t *Translation) LabelSet(i uint32) uint32 {
+	if t.labelSets[i] == 0 {
+		t.labelSets[i] = t.to.labelSet(t.labelsOf(i)) + 1
+	}
+	return t.labelSets[i] - 1
+}
+
+// LabelSetWith translates a label set with one more label, of a name of which it has none.
 func (t *Translation) LabelSetWith(i uint32, key, text string) uint32 {
 	if t.some && !slices.Contains(t.only, key) {
 		return t.LabelSet(i)
 	}
-	label := t.to.label(columns.Label{Key: t.to.String(key), Text: t.to.String(text)})
-	t.set = append(append(t.set[:0], t.to.LabelSets.Numbers(t.LabelSet(i))...), label)
-	return t.to.labelSet(t.set)
+	return t.to.labelSet(append(t.labelsOf(i), t.to.label(columns.Label{Key: t.to.String(key), Text: t.to.String(text)})))
 }
 
-// LabelSet translates a label set.
-func (t *Translation) LabelSet(i uint32) uint32 {
-	if t.labelSets[i] == 0 {
-		t.set = t.set[:0]
-		for _, n := range t.from.LabelSets.Numbers(i) {
-			if label, ok := t.label(n); ok {
-				t.set = append(t.set, label)
-			}
+// labelsOf translates the labels of a set, until the next call.
+func (t *Translation) labelsOf(i uint32) []uint32 {
+	t.set = t.set[:0]
+	for _, n := range t.from.LabelSets.Numbers(i) {
+		if label, ok := t.label(n); ok {
+			t.set = append(t.set, label)
 		}
-		t.labelSets[i] = t.to.labelSet(t.set) + 1
 	}
-	return t.labelSets[i] - 1
+	return t.set
 }

@@ -271,7 +271,17 @@ func (p *part) selects(s block.Series) bool { return p.types[s.Type] && p.select
 // scan calls f with the rows of all selected series, one series after the other and
 // some rows at a time, which are f's only until it returns. Rows of windows outside the
 // range are among them: see part.in.
-func (p *part) scan(ctx context.Context, f func(s block.Series, rows block.Rows) error) (err error) {
+func (p *part) scan(ctx context.Context, f func(s block.Series, rows block.Rows) error) error {
+	return p.read(ctx, false, f)
+}
+
+// sums is the same for whom it is all one which window of the range a row is of: where it can, it
+// calls f with sums of rows instead, which are of no window, and are all in the range.
+func (p *part) sums(ctx context.Context, f func(s block.Series, rows block.Rows) error) error {
+	return p.read(ctx, p.whole, f)
+}
+
+func (p *part) read(ctx context.Context, sums bool, f func(s block.Series, rows block.Rows) error) (err error) {
 	var rows block.RowReader
 	defer func() {
 		if rows != nil {
@@ -291,7 +301,11 @@ func (p *part) scan(ctx context.Context, f func(s block.Series, rows block.Rows)
 			}
 		}
 		var own error // of f, not of the reading
-		err := rows.Read(s, func(r block.Rows) error {
+		read := rows.Read
+		if sums && s.Sums > 0 {
+			read = rows.ReadSums
+		}
+		err := read(s, func(r block.Rows) error {
 			if own = ctx.Err(); own == nil {
 				own = p.ofProcesses(s, r, f)
 			}
@@ -390,5 +404,5 @@ func (p *part) series(ctx context.Context, f func(s block.Series) error) error {
 
 // inRange reports whether any of the rows is of a window in the range.
 func (p *part) inRange(rows block.Rows) bool {
-	return slices.ContainsFunc(rows.Window, func(w uint32) bool { return p.in[w] })
+	return rows.Window == nil || slices.ContainsFunc(rows.Window, func(w uint32) bool { return p.in[w] })
 }

@@ -31,7 +31,7 @@ type merged struct {
 
 	covered  coverage
 	period   int64 // the longest, in units of the period type
-	profiles int   // that had a selected sample
+	profiles int   // of hosts of which something is selected
 	skipped  int   // parts of the store that could not be read
 	samples  int64 // sum of the counts
 	total    int64 // sum of the values
@@ -147,8 +147,8 @@ func (m *merged) add(ctx context.Context, p *part) error {
 	translations := labels.Size()
 	byProcess := !m.drawn || slices.Contains(m.by, block.ProcessLabel)
 	var stacks *dictionary.StackTranslation
-	found := make([]bool, len(p.in))
-	err = p.scan(ctx, func(s block.Series, rows block.Rows) (err error) {
+	found := map[string]bool{} // hosts
+	err = p.sums(ctx, func(s block.Series, rows block.Rows) (err error) {
 		besides := p.bytes + translations
 		if stacks == nil && !m.noStacks {
 			if stacks, err = p.translate(m.dict); err != nil {
@@ -161,19 +161,17 @@ func (m *merged) add(ctx context.Context, p *part) error {
 		if !p.inRange(rows) {
 			return nil
 		}
-		if host := hosts.Text(s.LabelSet); host != "" {
-			m.hosts[host] = struct{}{}
-		}
+		found[hosts.Text(s.LabelSet)] = true
 		if byProcess {
 			for process, rows := range rows.Processes() {
 				if set := s.LabelSet; process == 0 {
-					m.addRows(p, rows, labels.LabelSet(set), stacks, found)
+					m.addRows(p, rows, labels.LabelSet(set), stacks)
 				} else if p.inRange(rows) {
-					m.addRows(p, rows, labels.LabelSetWith(set, block.ProcessLabel, block.ProcessText(process)), stacks, found)
+					m.addRows(p, rows, labels.LabelSetWith(set, block.ProcessLabel, block.ProcessText(process)), stacks)
 				}
 			}
 		} else {
-			m.addRows(p, rows, labels.LabelSet(s.LabelSet), stacks, found)
+			m.addRows(p, rows, labels.LabelSet(s.LabelSet), stacks)
 		}
 		if stacks != nil {
 			if err := stacks.Err(); err != nil {
@@ -186,18 +184,29 @@ func (m *merged) add(ctx context.Context, p *part) error {
 	if err != nil {
 		return err
 	}
-	for w, ok := range found {
-		if !ok {
+	m.addProfiles(p, found)
+	return nil
+}
+
+// addProfiles counts the profiles in the range of hosts of which something is selected.
+func (m *merged) addProfiles(p *part, hosts map[string]bool) {
+	for host := range hosts {
+		if host != "" {
+			m.hosts[host] = struct{}{}
+		}
+	}
+	for i := range p.index.Windows {
+		w := &p.index.Windows[i]
+		if !p.in[i] || !hosts[w.Source] {
 			continue
 		}
-		m.profiles += int(p.index.Windows[w].Profiles)
-		for _, c := range p.index.Windows[w].Comments {
+		m.profiles += int(w.Profiles)
+		for _, c := range w.Comments {
 			if len(m.comments) < maxComments {
 				m.comments[c] = struct{}{}
 			}
 		}
 	}
-	return nil
 }
 
 // labels translates the label sets of a part.
@@ -229,7 +238,7 @@ func (m *merged) addWindows(p *part) {
 
 // addRows sums up rows of one label set, which is one of m. Those with the same stack mostly follow each
 // other, and are looked up once.
-func (m *merged) addRows(p *part, rows block.Rows, set uint32, stacks *dictionary.StackTranslation, found []bool) {
+func (m *merged) addRows(p *part, rows block.Rows, set uint32, stacks *dictionary.StackTranslation) {
 	var sum row
 	pending := false
 	at := uint32(0) // the stack of sum, in the numbers of the part
@@ -247,14 +256,13 @@ func (m *merged) addRows(p *part, rows block.Rows, set uint32, stacks *dictionar
 		sum, pending = row{}, false
 	}
 	for i, stack := range rows.Stack {
-		w := rows.Window[i]
-		if !p.in[w] {
+		if rows.Window != nil && !p.in[rows.Window[i]] {
 			continue
 		}
 		if pending && stack != at && stacks != nil {
 			flush()
 		}
-		found[w], pending, at = true, true, stack
+		pending, at = true, stack
 		sum.count = addSaturated(sum.count, rows.Count[i])
 		sum.value = addSaturated(sum.value, rows.Value[i])
 	}

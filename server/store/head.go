@@ -240,7 +240,7 @@ func (h *head) snapshot() *headPart {
 	p.index = block.Index{Types: h.types, Windows: h.windows, LabelSets: p.dict.LabelSets.Len()}
 	p.index.Series.Grow(len(h.series))
 	for _, s := range p.series {
-		p.index.Series.Add(s.typ, s.labelSet, s.rows)
+		p.index.Series.Add(s.typ, s.labelSet, s.rows, 0)
 	}
 	return p
 }
@@ -292,5 +292,8 @@ func (r *headRows) Read(series block.Series, f func(block.Rows) error) error {
 	}
 	return nil
 }
+
+// ReadSums is not called: the head has none.
+func (r *headRows) ReadSums(block.Series, func(block.Rows) error) error { return nil }
 
 func (r *headRows) Close() error { return nil }

@@ -23,8 +23,8 @@ import (
 	"github.com/fleetprof/fleetprof/server/store/block"
 )
 
-// sealed makes a block as the store makes them, and gives its directory.
-func sealed(t testing.TB) string {
+// sealed makes a block of some windows of two hosts as the store makes them, and gives its directory.
+func sealed(t testing.TB, windows int) string {
 	t.Helper()
 	dir := t.TempDir()
 	s, err := store.Open(dir, store.Options{
@@ -34,14 +34,15 @@ func sealed(t testing.TB) string {
 		t.Fatal(err)
 	}
 	start := time.Unix(1_795_353_600, 0)
-	for n, host := range []string{"a", "b"} {
+	for i := range 2 * windows {
+		n, host, start := i%2, []string{"a", "b"}[i%2], start.Add(time.Duration(i/2)*profiletest.Duration)
 		random := profiletest.Random(uint64(n), host, start, 20)
 		random.Comments = []string{"a remark"}
 		p, err := columns.Read(profiletest.Gzip(t, random))
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := s.Append(t.Context(), p, [16]byte{byte(n)}); err != nil {
+		if err := s.Append(t.Context(), p, [16]byte{byte(i)}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -100,7 +101,8 @@ func content(dir string) (_ string, err error) {
 	}
 	defer func() { err = errors.Join(err, rows.Close()) }()
 	for s := range index.Series.All() {
-		if err := rows.Read(s, func(r block.Rows) error { fmt.Fprintln(&out, r); return nil }); err != nil {
+		said := func(r block.Rows) error { fmt.Fprintln(&out, r); return nil }
+		if err := errors.Join(rows.Read(s, said), rows.ReadSums(s, said)); err != nil {
 			return "", err
 		}
 	}
@@ -151,13 +153,13 @@ func labelSets(p block.Part) (all [][]string, err error) {
 
 // Whichever byte of a block is damaged, what can be read of it is what was written.
 func TestDamagedByte(t *testing.T) {
-	dir := sealed(t)
+	dir := sealed(t, 3)
 	want, err := content(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
 	files, err := os.ReadDir(dir)
-	if err != nil || len(files) != 10 {
+	if err != nil || len(files) != 11 {
 		t.Fatalf("%d files, %v", len(files), err)
 	}
 	for _, f := range files {
@@ -195,7 +197,7 @@ func TestDamagedByte(t *testing.T) {
 
 // A file that is shorter or longer than it was, or gone, is found at once.
 func TestOtherLength(t *testing.T) {
-	dir := sealed(t)
+	dir := sealed(t, 3)
 	files, err := os.ReadDir(dir)
 	if err != nil {
 		t.Fatal(err)

@@ -20,7 +20,7 @@ import (
 // FuzzOpen puts any bytes in the place of a file of a block, and lets meta.json vouch for them:
 // they are an error, or can be read and merged.
 func FuzzOpen(f *testing.F) {
-	dir := sealed(f)
+	dir := sealed(f, 3)
 	sound, err := os.ReadFile(filepath.Join(dir, "meta.json"))
 	if err != nil {
 		f.Fatal(err)
@@ -62,7 +62,7 @@ func FuzzOpen(f *testing.F) {
 
 // A file that says it has gigabytes of metadata costs no memory.
 func TestHostileFooter(t *testing.T) {
-	dir := sealed(t)
+	dir := sealed(t, 3)
 	sound, err := os.ReadFile(filepath.Join(dir, "meta.json"))
 	if err != nil {
 		t.Fatal(err)

@@ -26,7 +26,7 @@ func (p labelled) Index() (*block.Index, error) {
 	x, err := part{[]int64{1}, []int64{1}}.Index()
 	x.Series, x.LabelSets = block.SeriesList{}, p.dict.LabelSets.Len()
 	for set := range uint32(p.dict.LabelSets.Len()) {
-		x.Series.Add(0, set, 1)
+		x.Series.Add(0, set, 1, 0)
 	}
 	return x, err
 }
@@ -173,7 +173,7 @@ func texts(d *dictionary.Dictionary, set uint32, name string) (all []string) {
 
 // A block of an earlier version says what the same profiles say in one of today, and so does one that is made from it.
 func TestEarlierVersions(t *testing.T) {
-	want := said(t, write(t, open(t, sealed(t))).Dir())
+	want := said(t, write(t, open(t, sealed(t, 1))).Dir())
 	for version, name := range map[int]string{2: "long-labels", 3: "processes-in-labels"} {
 		old := filepath.Join(t.TempDir(), name) // nothing is written below testdata
 		if err := os.CopyFS(old, os.DirFS(filepath.Join("testdata", name))); err != nil {

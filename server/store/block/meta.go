@@ -22,6 +22,7 @@ import (
 const (
 	metaFile      = "meta.json"
 	rowsFile      = "rows.parquet"
+	sumsFile      = "sums.parquet"
 	windowsFile   = "windows.parquet"
 	seriesFile    = "series.parquet"
 	labelsFile    = "labels.parquet"
@@ -52,7 +53,9 @@ type Meta struct {
 	Resolution time.Duration `json:"resolution"`
 	Profiles   int64         `json:"profiles"`
 	Rows       int64         `json:"rows"`
-	Stacks     int           `json:"stacks"`
+	// Sums is how many sums of rows there are.
+	Sums   int64 `json:"sums,omitempty"`
+	Stacks int   `json:"stacks"`
 	// Locations and Functions are how many there are; 0 in version 2.
 	Locations int `json:"locations,omitempty"`
 	Functions int `json:"functions,omitempty"`
@@ -119,7 +122,7 @@ type Block struct {
 
 	mu sync.Mutex
 	// Once somebody has asked for them:
-	rows, stacks, labels, locations, functions *pagedFile
+	rows, sums, stacks, labels, locations, functions *pagedFile
 }
 
 // Open reads meta.json, and looks for the other files.
@@ -141,7 +144,11 @@ func Open(dir string) (*Block, error) {
 	if b.Version != version2 && b.Locations > b.Meta.Stacks { // each has a stack
 		return nil, fmt.Errorf("open block %s: it has %d locations and %d stacks", dir, b.Locations, b.Meta.Stacks)
 	}
-	for _, name := range tables {
+	names := tables
+	if b.Version > version3 {
+		names = append(names, sumsFile)
+	}
+	for _, name := range names {
 		info, err := os.Stat(filepath.Join(dir, name))
 		if err != nil {
 			return nil, fmt.Errorf("open block: %w", err)
@@ -153,6 +160,7 @@ func Open(dir string) (*Block, error) {
 	return b, nil
 }
 
+// tables are the files that blocks of all versions have.
 var tables = []string{rowsFile, windowsFile, seriesFile, labelsFile, stacksFile, locationsFile, functionsFile, mappingsFile, idsFile}
 
 // Name is the name of the block's directory.
@@ -175,7 +183,7 @@ func (b *Block) Close() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	var errs []error
-	for _, f := range []**pagedFile{&b.rows, &b.stacks, &b.labels, &b.locations, &b.functions} {
+	for _, f := range []**pagedFile{&b.rows, &b.sums, &b.stacks, &b.labels, &b.locations, &b.functions} {
 		errs = append(errs, (*f).close())
 		*f = nil
 	}

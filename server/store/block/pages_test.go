@@ -34,7 +34,7 @@ func (p services) Index() (*block.Index, error) {
 		Windows: []block.Window{{Start: 0, End: int64(time.Second), Profiles: 1}}, LabelSets: p.series(),
 	}
 	for i := range p.series() {
-		x.Series.Add(0, uint32(i), int64(p.stacks))
+		x.Series.Add(0, uint32(i), int64(p.stacks), 0)
 	}
 	return x, nil
 }
@@ -81,6 +81,8 @@ func (p services) Stacks(int) (block.StackReader, error) {
 
 func (p services) Rows() (block.RowReader, error) { return p, nil }
 func (p services) Close() error                   { return nil }
+
+func (p services) ReadSums(block.Series, func(block.Rows) error) error { return nil } // it has none
 
 func (p services) Read(s block.Series, f func(block.Rows) error) error {
 	if p.read != nil {

@@ -53,6 +53,9 @@ type Series struct {
 	Type, LabelSet uint32
 	// First is the number of its first row, Rows how many follow each other.
 	First, Rows int64
+	// FirstSum and Sums are the same for the sums of its rows over all windows, if there are any: they
+	// are left out where they would not be much fewer.
+	FirstSum, Sums int64
 }
 
 // SeriesList are series, of which each begins with the row behind the last one of that before. There may
@@ -60,6 +63,7 @@ type Series struct {
 type SeriesList struct {
 	labelSets []uint32
 	ends      []int64 // of the rows of each
+	sumEnds   []int64 // the same for sums
 	types     []typeRun
 }
 
@@ -74,12 +78,12 @@ func (l *SeriesList) Len() int { return len(l.labelSets) }
 
 // Grow makes room for so many.
 func (l *SeriesList) Grow(n int) {
-	l.labelSets, l.ends = slices.Grow(l.labelSets, n), slices.Grow(l.ends, n)
+	l.labelSets, l.ends, l.sumEnds = slices.Grow(l.labelSets, n), slices.Grow(l.ends, n), slices.Grow(l.sumEnds, n)
 }
 
 // Add adds a series.
-func (l *SeriesList) Add(typ, labelSet uint32, rows int64) {
-	l.ends = append(l.ends, l.rows()+rows)
+func (l *SeriesList) Add(typ, labelSet uint32, rows, sums int64) {
+	l.ends, l.sumEnds = append(l.ends, last(l.ends)+rows), append(l.sumEnds, last(l.sumEnds)+sums)
 	l.labelSets = append(l.labelSets, labelSet)
 	if n := len(l.types); n > 0 && l.types[n-1].typ == typ {
 		l.types[n-1].end++
@@ -88,10 +92,10 @@ func (l *SeriesList) Add(typ, labelSet uint32, rows int64) {
 	l.types = append(l.types, typeRun{typ, len(l.labelSets)})
 }
 
-// rows is how many rows all series have.
-func (l *SeriesList) rows() int64 {
-	if n := len(l.ends); n > 0 {
-		return l.ends[n-1]
+// last is how many rows or sums all series have.
+func last(ends []int64) int64 {
+	if n := len(ends); n > 0 {
+		return ends[n-1]
 	}
 	return 0
 }
@@ -99,21 +103,21 @@ func (l *SeriesList) rows() int64 {
 // All gives the series in their order.
 func (l *SeriesList) All() iter.Seq[Series] {
 	return func(yield func(Series) bool) {
-		number, first := 0, int64(0)
+		number, first, firstSum := 0, int64(0), int64(0)
 		for _, run := range l.types {
 			for ; number < run.end; number++ {
-				end := l.ends[number]
-				if !yield(Series{number, run.typ, l.labelSets[number], first, end - first}) {
+				end, sumEnd := l.ends[number], l.sumEnds[number]
+				if !yield(Series{number, run.typ, l.labelSets[number], first, end - first, firstSum, sumEnd - firstSum}) {
 					return
 				}
-				first = end
+				first, firstSum = end, sumEnd
 			}
 		}
 	}
 }
 
 func (l *SeriesList) size() int64 {
-	return 12*int64(len(l.labelSets)) + 16*int64(len(l.types))
+	return 20*int64(len(l.labelSets)) + 16*int64(len(l.types))
 }
 
 // Index tells what is in a part, without the rows and what their label sets and stacks
@@ -134,7 +138,7 @@ func (x *Index) Size() int64 {
 }
 
 // Rows are some rows of one series, with one entry for each in all columns. Stack is
-// a number in the Symbols of the part, Window one in its Index.
+// a number in the Symbols of the part, Window one in its Index; sums have none.
 type Rows struct {
 	Stack, Window []uint32
 	Value, Count  []int64
@@ -164,7 +168,11 @@ func (r Rows) Processes() iter.Seq2[uint32, Rows] {
 }
 
 func (r Rows) slice(from, to int) Rows {
-	return Rows{r.Stack[from:to], r.Window[from:to], r.Value[from:to], r.Count[from:to], r.Process[from:to]}
+	part := Rows{Stack: r.Stack[from:to], Value: r.Value[from:to], Count: r.Count[from:to], Process: r.Process[from:to]}
+	if r.Window != nil {
+		part.Window = r.Window[from:to]
+	}
+	return part
 }
 
 // Part is a part of what is stored: a block, or the head at some moment.
@@ -192,5 +200,7 @@ type RowReader interface {
 	// Read calls f with the rows of a series, some at a time. They are f's only until
 	// it returns. Within a series of a block they are sorted by process, then by stack.
 	Read(s Series, f func(Rows) error) error
+	// ReadSums is the same for the sums of a series, if it has some.
+	ReadSums(s Series, f func(Rows) error) error
 	Close() error
 }

@@ -19,6 +19,14 @@ const (
 	columnProcess // since version 4
 )
 
+// The same of sumRecord.
+const (
+	sumStack = iota + 1
+	sumValue
+	sumCount
+	sumProcess
+)
+
 // Rows opens the rows.
 func (b *Block) Rows() (RowReader, error) {
 	columns := columnProcess + 1
@@ -29,62 +37,104 @@ func (b *Block) Rows() (RowReader, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &rowReader{block: b, open: o}
-	if b.Processes && b.Version > version3 {
-		r.process = newColumn(o, columnProcess, copy32)
+	r := &rowReader{block: b, rows: rowColumns{
+		block: b, open: o, stack: newColumn(o, columnStack, copy32), window: newColumn(o, columnWindow, copy32),
+		value: newColumn(o, columnValue, copy64), count: newColumn(o, columnCount, copy64),
+	}}
+	if b.hasProcesses() {
+		r.rows.process = newColumn(o, columnProcess, copy32)
 	}
-	r.stack, r.window = newColumn(o, columnStack, copy32), newColumn(o, columnWindow, copy32)
-	r.value, r.count = newColumn(o, columnValue, copy64), newColumn(o, columnCount, copy64)
 	return r, nil
 }
 
+func (b *Block) hasProcesses() bool { return b.Processes && b.Version > version3 }
+
 type rowReader struct {
-	block         *Block
-	open          *pagedFile
-	stack, window *column[uint32]
-	value, count  *column[int64]
-	process       *column[uint32] // nil if no row has one
+	block *Block
+	rows  rowColumns
+	sums  *rowColumns // once some have been asked for
 }
 
-func (r *rowReader) Read(s Series, f func(Rows) error) error {
-	for at := s.First; at < s.First+s.Rows; {
-		n := min(runRows, s.First+s.Rows-at)
-		run, err := r.run(at, int(n))
+func (r *rowReader) Read(s Series, f func(Rows) error) error { return r.rows.each(s.First, s.Rows, f) }
+
+func (r *rowReader) ReadSums(s Series, f func(Rows) error) error {
+	if r.sums == nil {
+		o, err := r.block.pagesOf(&r.block.sums, sumsFile, sumProcess+1, r.block.Sums)
+		if err != nil {
+			return err
+		}
+		r.sums = &rowColumns{
+			block: r.block, open: o, stack: newColumn(o, sumStack, copy32),
+			value: newColumn(o, sumValue, copy64), count: newColumn(o, sumCount, copy64),
+		}
+		if r.block.hasProcesses() {
+			r.sums.process = newColumn(o, sumProcess, copy32)
+		}
+	}
+	return r.sums.each(s.FirstSum, s.Sums, f)
+}
+
+func (r *rowReader) Close() error {
+	err := r.rows.close()
+	if r.sums != nil {
+		err = errors.Join(err, r.sums.close())
+	}
+	return err
+}
+
+// rowColumns are the columns of rows or sums.
+type rowColumns struct {
+	block           *Block
+	open            *pagedFile
+	stack           *column[uint32]
+	window, process *column[uint32] // nil if there is none
+	value, count    *column[int64]
+}
+
+// each calls f with n rows from first on, some at a time.
+func (c *rowColumns) each(first, n int64, f func(Rows) error) error {
+	for end := first + n; first < end; {
+		n := min(runRows, end-first)
+		run, err := c.run(first, int(n))
 		if err != nil {
 			return err
 		}
 		if err := f(run); err != nil {
 			return err
 		}
-		at += n
+		first += n
 	}
 	return nil
 }
 
 // run reads n rows.
-func (r *rowReader) run(at int64, n int) (run Rows, err error) {
-	defer guard(r.open.path, &err)
+func (c *rowColumns) run(at int64, n int) (run Rows, err error) {
+	defer guard(c.open.path, &err)
 	var errs [5]error
-	run.Stack, errs[0] = r.stack.read(at, n)
-	run.Window, errs[1] = r.window.read(at, n)
-	run.Value, errs[2] = r.value.read(at, n)
-	run.Count, errs[3] = r.count.read(at, n)
-	if r.process != nil {
-		run.Process, errs[4] = r.process.read(at, n)
+	run.Stack, errs[0] = c.stack.read(at, n)
+	run.Value, errs[1] = c.value.read(at, n)
+	run.Count, errs[2] = c.count.read(at, n)
+	if c.window != nil {
+		run.Window, errs[3] = c.window.read(at, n)
+	}
+	if c.process != nil {
+		run.Process, errs[4] = c.process.read(at, n)
 	}
 	if err := errors.Join(errs[:]...); err != nil {
-		return run, &DamagedError{r.open.path, err}
+		return run, &DamagedError{c.open.path, err}
 	}
-	if int64(slices.Max(run.Stack)) >= int64(r.block.Meta.Stacks) || int64(slices.Max(run.Window)) >= int64(r.block.Windows) {
-		return run, &DamagedError{r.open.path, errReference}
+	if int64(slices.Max(run.Stack)) >= int64(c.block.Meta.Stacks) || c.window != nil && int64(slices.Max(run.Window)) >= int64(c.block.Windows) {
+		return run, &DamagedError{c.open.path, errReference}
 	}
 	return run, nil
 }
 
-func (r *rowReader) Close() error {
-	err := errors.Join(r.stack.close(), r.window.close(), r.value.close(), r.count.close())
-	if r.process != nil {
-		err = errors.Join(err, r.process.close())
+func (c *rowColumns) close() error {
+	err := errors.Join(c.stack.close(), c.value.close(), c.count.close())
+	for _, other := range []*column[uint32]{c.window, c.process} {
+		if other != nil {
+			err = errors.Join(err, other.close())
+		}
 	}
 	return err
 }

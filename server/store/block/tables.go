@@ -39,6 +39,17 @@ type (
 		Labels uint32 `parquet:"labels,delta,zstd"`
 		First  int64  `parquet:"first_row,delta,zstd"`
 		Rows   int64  `parquet:"rows,delta,zstd"`
+		// Since version 4:
+		FirstSum int64 `parquet:"first_sum,delta,zstd"`
+		Sums     int64 `parquet:"sums,delta,zstd"`
+	}
+	// sumRecord is a sum of rows over all windows.
+	sumRecord struct {
+		Labels  uint32 `parquet:"labels,delta,zstd"`
+		Stack   uint32 `parquet:"stack,delta,zstd"`
+		Value   int64  `parquet:"value,dict,zstd"`
+		Count   int64  `parquet:"count,dict,zstd"`
+		Process uint32 `parquet:"process,delta,zstd"`
 	}
 	stackRecord struct {
 		ID       uint32 `parquet:"id,delta,zstd"`
@@ -113,22 +124,31 @@ func (b *Block) Index() (*Index, error) {
 		return nil, err
 	}
 	ok := len(x.Windows) == b.Windows
-	err = b.readColumns(seriesFile, 4, func(t *tableReader) {
+	columns := 6
+	if b.Version <= version3 {
+		columns = 4
+	}
+	err = b.readColumns(seriesFile, columns, func(t *tableReader) {
 		types, labels, first, rows := t.uint32s(0), t.uint32s(1), t.int64s(2), t.int64s(3)
+		firstSum, sums := make([]int64, t.rows), make([]int64, t.rows)
+		if columns == 6 {
+			firstSum, sums = t.int64s(4), t.int64s(5)
+		}
 		x.Series.Grow(t.rows)
 		for i, n := range rows {
 			if b.Version == version2 { // which does not say how many there are
 				x.LabelSets = max(x.LabelSets, int(labels[i])+1)
 			}
-			ok = ok && int(types[i]) < len(x.Types) && int(labels[i]) < x.LabelSets && first[i] == x.Series.rows() && n >= 0 && n <= b.Meta.Rows-first[i]
-			x.Series.Add(types[i], labels[i], n)
+			ok = ok && int(types[i]) < len(x.Types) && int(labels[i]) < x.LabelSets && first[i] == last(x.Series.ends) && n >= 0 && n <= b.Meta.Rows-first[i] &&
+				firstSum[i] == last(x.Series.sumEnds) && sums[i] >= 0 && sums[i] <= b.Meta.Sums-firstSum[i]
+			x.Series.Add(types[i], labels[i], n, sums[i])
 		}
 	})
 	if err != nil {
 		return nil, err
 	}
 	// Each set has a series.
-	ok = ok && x.Series.rows() == b.Meta.Rows && x.LabelSets <= x.Series.Len()
+	ok = ok && last(x.Series.ends) == b.Meta.Rows && last(x.Series.sumEnds) == b.Meta.Sums && x.LabelSets <= x.Series.Len()
 	for i := range x.Windows {
 		ok = ok && int(x.Windows[i].Type) < len(x.Types)
 	}

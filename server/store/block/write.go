@@ -56,7 +56,7 @@ func Write(ctx context.Context, dir string, p Plan) (err error) {
 	others := m.writeLabels(w)
 	meta := Meta{
 		Version: formatVersion, Resolution: p.Resolution, Profiles: p.Profiles, Log: p.Log, Replaces: p.Replaces,
-		Rows: m.rows, Stacks: len(m.dict.Stacks), Windows: len(m.windows), Series: len(m.series),
+		Rows: m.rows, Sums: m.sums, Stacks: len(m.dict.Stacks), Windows: len(m.windows), Series: len(m.series),
 		Locations: m.locations, Functions: m.functions, Fingerprints: m.prints, Processes: m.processes, LabelSets: len(m.order), OtherLabels: others,
 		Types: m.types, Files: w.files,
 	}
@@ -78,7 +78,7 @@ type merger struct {
 	types      []Type
 	windows    []Window
 	series     []*mergedSeries
-	rows       int64
+	rows, sums int64
 	order      []uint32 // for each label set its number in the block
 	locations  int      // that are written
 	functions  int
@@ -113,13 +113,6 @@ type source struct {
 
 // process is that of all rows, or 0 if it is none or they have their own.
 func (s *source) process() uint32 { return s.in.processes[s.series.LabelSet] }
-
-// sum is a row; the key is its stack and its window.
-type sum struct {
-	key          uint64
-	value, count int64
-	process      uint32
-}
 
 func (m *merger) add(p Part) error {
 	index, err := p.Index()
@@ -261,34 +254,40 @@ func (m *merger) bounds() (start, end int64) {
 	return start, end
 }
 
-// writeRows writes the rows, one series after the other.
+// writeRows writes the rows and their sums, one series after the other.
 func (m *merger) writeRows(w *writer) error {
-	out, err := newRowWriter(w)
+	rows, err := newRowWriter[rowRecord](w, rowsFile)
 	if err != nil {
 		return err
 	}
-	for _, s := range m.series {
-		if err := m.ctx.Err(); err != nil {
-			return err
-		}
-		s.First = m.rows
-		if err := m.writeSeries(out, s); err != nil {
-			return err
-		}
-		s.Rows = m.rows - s.First
+	sums, err := newRowWriter[sumRecord](w, sumsFile)
+	if err != nil {
+		return errors.Join(err, rows.file.Close())
 	}
-	return out.close()
+	out := seriesWriter{rows, sums}
+	for _, s := range m.series {
+		if err = cmp.Or(m.ctx.Err(), m.writeSeries(out, s)); err != nil {
+			break
+		}
+	}
+	m.rows, m.sums = rows.rows, sums.rows
+	return errors.Join(err, rows.close(), sums.close())
 }
 
-// maxSums bounds the rows of one series in memory, 32 bytes each. Beyond it they are
-// written in several runs, each of which is sorted.
-const maxSums = 3 << 20
+const (
+	// maxSums bounds the rows of one series in memory, 32 bytes each. Beyond it they are
+	// written in several runs, each of which is sorted.
+	maxSums = 3 << 20
+	// sumShare is what part of the rows of a series its sums may be at most to be worth their room.
+	sumShare = 2
+)
 
-func (m *merger) writeSeries(out *rowWriter, s *mergedSeries) error {
-	sums := m.scratch[:0]
+func (m *merger) writeSeries(out seriesWriter, s *mergedSeries) error {
+	s.First, s.FirstSum = out.rows.rows, out.sums.rows
+	sums, summed := m.scratch[:0], true
 	flush := func() error {
-		err := out.write(m.order[s.LabelSet], sums)
-		m.rows += int64(len(sums))
+		summed = summed && countSums(sums) <= len(sums)/sumShare
+		err := out.write(m.order[s.LabelSet], sums, summed)
 		sums = sums[:0]
 		return err
 	}
@@ -320,6 +319,7 @@ func (m *merger) writeSeries(out *rowWriter, s *mergedSeries) error {
 	sums = addUp(sums)
 	err := flush()
 	m.scratch = sums
+	s.Rows, s.Sums = out.rows.rows-s.First, out.sums.rows-s.FirstSum
 	return err
 }
 
@@ -334,8 +334,7 @@ func addUp(sums []sum) []sum {
 	n := 0
 	for i, s := range sums {
 		if i > 0 && s.key == sums[n-1].key && s.process == sums[n-1].process {
-			sums[n-1].value = addSaturated(sums[n-1].value, s.value)
-			sums[n-1].count = addSaturated(sums[n-1].count, s.count)
+			sums[n-1].add(s)
 			continue
 		}
 		sums[n] = s

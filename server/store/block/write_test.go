@@ -20,7 +20,7 @@ func (p part) Index() (*block.Index, error) {
 	x := &block.Index{
 		Types: []block.Type{{Name: "cpu", Sample: "cpu", Unit: "nanoseconds"}},
 	}
-	x.Series.Add(0, 0, int64(len(p.value)))
+	x.Series.Add(0, 0, int64(len(p.value)), 0)
 	x.LabelSets = 1
 	for i := range p.value {
 		start := int64(i) * int64(time.Second)
@@ -60,6 +60,8 @@ func (p part) Read(_ block.Series, f func(block.Rows) error) error {
 	}
 	return f(r)
 }
+
+func (p part) ReadSums(block.Series, func(block.Rows) error) error { return nil } // it has none
 
 // rows gives the values and counts of all rows of a block.
 func rows(t testing.TB, b *block.Block) (value, count []int64) {

@@ -138,46 +138,44 @@ func writeRecords[T any](t *parquet.GenericWriter[T], n, atOnce int, record func
 	return nil
 }
 
-// rowWriter writes rows.parquet.
-type rowWriter struct {
+// rowWriter writes rows.parquet or sums.parquet.
+type rowWriter[T any] struct {
 	w       *writer
+	name    string
 	file    *os.File
-	parquet *parquet.GenericWriter[rowRecord]
-	buffer  []rowRecord
+	parquet *parquet.GenericWriter[T]
+	buffer  []T
+	rows    int64
 }
 
-func newRowWriter(w *writer) (*rowWriter, error) {
-	file, err := os.OpenFile(filepath.Join(w.dir, rowsFile), os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
+func newRowWriter[T any](w *writer, name string) (*rowWriter[T], error) {
+	file, err := os.OpenFile(filepath.Join(w.dir, name), os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, err
 	}
-	return &rowWriter{w: w, file: file, parquet: parquet.NewGenericWriter[rowRecord](file,
+	return &rowWriter[T]{w: w, name: name, file: file, parquet: parquet.NewGenericWriter[T](file,
 		parquet.MaxRowsPerRowGroup(groupRows), parquet.PageBufferSize(pageBytes), parquet.DictionaryMaxBytes(maxValues),
 		parquet.SkipPageBounds("stack"), parquet.SkipPageBounds("value"), parquet.SkipPageBounds("count"),
 	)}, nil
 }
 
-// write writes rows of one series.
-func (r *rowWriter) write(labels uint32, sums []sum) error {
-	for _, s := range sums {
-		r.buffer = append(r.buffer, rowRecord{labels, uint32(s.key >> 32), uint32(s.key), s.value, s.count, s.process})
-		if len(r.buffer) == runRows {
-			if err := r.flush(); err != nil {
-				return err
-			}
-		}
+func (r *rowWriter[T]) write(record T) error {
+	r.buffer = append(r.buffer, record)
+	r.rows++
+	if len(r.buffer) < runRows {
+		return nil
 	}
-	return nil
+	return r.flush()
 }
 
-func (r *rowWriter) flush() error {
+func (r *rowWriter[T]) flush() error {
 	_, err := r.parquet.Write(r.buffer)
 	r.buffer = r.buffer[:0]
 	return err
 }
 
 // close ends the file, down to the disk.
-func (r *rowWriter) close() error {
+func (r *rowWriter[T]) close() error {
 	err := r.flush()
 	if err == nil {
 		err = r.parquet.Close()
@@ -188,7 +186,7 @@ func (r *rowWriter) close() error {
 	if err == nil {
 		var from int64
 		if from, err = endOfPages(r.file); err == nil {
-			r.w.files[rowsFile], err = describe(r.file, from)
+			r.w.files[r.name], err = describe(r.file, from)
 		}
 	}
 	return errors.Join(err, r.file.Close())
@@ -238,7 +236,7 @@ func (m *merger) writeTables(w *writer, ids []ID) {
 	})
 	table(w, seriesFile, len(m.series), func(i int) seriesRecord {
 		s := m.series[i]
-		return seriesRecord{s.Type, m.order[s.LabelSet], s.First, s.Rows}
+		return seriesRecord{s.Type, m.order[s.LabelSet], s.First, s.Rows, s.FirstSum, s.Sums}
 	})
 	paged(w, stacksFile, len(d.Stacks), dictionary.PageNodes, func(i int) stackRecord {
 		if i == 0 { // which stands for the empty one
@@ -246,7 +244,7 @@ func (m *merger) writeTables(w *writer, ids []ID) {
 		}
 		return stackRecord{uint32(i), d.Stacks[i].Parent, locations.places[d.Stacks[i].Location] - 1}
 	})
-	m.prints = int64(m.locations)*int64(len(dictionary.Fingerprint{})) <= max(freePrints, (w.files[rowsFile].Bytes+w.files[stacksFile].Bytes)/printShare)
+	m.prints = int64(m.locations)*int64(len(dictionary.Fingerprint{})) <= max(freePrints, (w.files[rowsFile].Bytes+w.files[sumsFile].Bytes+w.files[stacksFile].Bytes)/printShare)
 	paged(w, locationsFile, m.locations, symbolPage, func(i int) locationRecord {
 		l := d.Locations[locations.all[i]]
 		r := locationRecord{ID: uint32(i), Address: l.Address, Mapping: l.Mapping, Folded: l.Folded, Lines: make([]lineRecord, len(l.Lines))}

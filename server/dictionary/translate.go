@@ -161,7 +161,8 @@ func (t *Translation) LabelSetWith(i uint32, key, text string) uint32 {
 	if t.some && !slices.Contains(t.only, key) {
 		return t.LabelSet(i)
 	}
-	return t.to.labelSet(append(t.labelsOf(i), t.to.label(columns.Label{Key: t.to.String(key), Text: t.to.String(text)})))
+	t.set = append(t.labelsOf(i), t.to.label(columns.Label{Key: t.to.String(key), Text: t.to.String(text)}))
+	return t.to.labelSet(t.set)
 }
 
 // labelsOf translates the labels of a set, until the next call.

@@ -26,6 +26,7 @@ type day struct {
 	agents, lines int
 	growing       bool // see newFleet
 	hours         float64
+	repeat        int           // how many times the hours that are drawn come one after the other
 	after         time.Duration // of a store that was filled before
 	dir           string
 	out           io.Writer
@@ -63,7 +64,12 @@ func (d day) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }() // of the store that it is then
+	if d.repeat > 1 {
+		if err := d.repeatHours(ctx, f); err != nil {
+			return err
+		}
+	}
 	return d.ask(ctx, f)
 }
 
@@ -90,22 +96,55 @@ func (d day) again(ctx context.Context) error {
 
 // age merges what is due when the store is older, and prints what that took.
 func (d day) age(ctx context.Context, f *filled) error {
-	if _, err := resetPeak(); err != nil {
+	merging, err := measured(func() error {
+		f.Compact(ctx, f.to.Add(d.after))
+		return ctx.Err()
+	})
+	if err != nil {
 		return err
+	}
+	disk, blocks, err := d.usage()
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(d.out, "%v later: %d MiB in %d blocks on disk; merging took %v\n", d.after, disk>>20, blocks, merging)
+	return nil
+}
+
+// effort is what something took.
+type effort struct {
+	clock, cpu time.Duration
+	most       int64 // resident memory, in bytes
+}
+
+func (e effort) String() string {
+	return fmt.Sprintf("%v, %v of CPU time; at most %d MiB resident", e.clock.Round(time.Second), e.cpu.Round(time.Second), e.most>>20)
+}
+
+// measured gives what a function took.
+func measured(f func() error) (e effort, err error) {
+	if _, err := resetPeak(); err != nil {
+		return e, err
 	}
 	begin, before := time.Now(), cpuTime()
-	f.Compact(ctx, f.to.Add(d.after))
-	took, cpu := time.Since(begin), cpuTime()-before
-	most, err := resetPeak()
-	if err != nil {
-		return err
+	if err := f(); err != nil {
+		return e, err
 	}
-	disk, err := diskUsage(d.dir)
-	if err != nil {
-		return err
+	e.clock, e.cpu = time.Since(begin), cpuTime()-before
+	e.most, err = resetPeak()
+	return e, err
+}
+
+// blocks is where the blocks of the store are.
+func (d day) blocks() string { return filepath.Join(d.dir, "blocks") }
+
+// usage is what the store takes on disk, in bytes, and how many blocks there are.
+func (d day) usage() (bytes int64, blocks int, err error) {
+	if bytes, err = diskUsage(d.dir); err != nil {
+		return 0, 0, err
 	}
-	fmt.Fprintf(d.out, "%v later: %d MiB on disk; merging took %v, %v of CPU time; at most %d MiB resident\n", d.after, disk>>20, took.Round(time.Second), cpu.Round(time.Second), most>>20)
-	return ctx.Err()
+	all, err := os.ReadDir(d.blocks())
+	return bytes, len(all), err
 }
 
 // ask asks about the last hour and about all there is.
@@ -145,6 +184,10 @@ type filling struct {
 
 // fill stores the windows of all hosts, seals and merges.
 func (d day) fill(ctx context.Context) (*filled, error) {
+	windows, err := d.drawnWindows()
+	if err != nil {
+		return nil, err
+	}
 	s, err := d.open()
 	if err != nil {
 		return nil, err
@@ -154,7 +197,6 @@ func (d day) fill(ctx context.Context) (*filled, error) {
 		return nil, err
 	}
 	f.fleet.sender = newSender()
-	windows := int(d.hours * float64(time.Hour/windowLength))
 	f.to = time.Now().Truncate(windowLength)
 	f.from = f.to.Add(-time.Duration(windows) * windowLength)
 	f.sealed = f.from
@@ -229,16 +271,12 @@ func (f *filling) maintain(ctx context.Context, now time.Time, last bool) error 
 }
 
 func (f *filling) report(passed time.Duration) error {
-	disk, err := diskUsage(f.dir)
-	if err != nil {
-		return err
-	}
-	blocks, err := os.ReadDir(filepath.Join(f.dir, "blocks"))
+	disk, blocks, err := f.usage()
 	if err != nil {
 		return err
 	}
 	fmt.Fprintf(f.out, "%d agents, %v: %d MiB in %d blocks on disk; making profiles took %v, appending %v besides, sealing %v, merging %v; at most %d MiB resident, %d while sealing and merging\n",
-		f.agents, passed, disk>>20, len(blocks), f.took.making.Round(time.Second), f.took.appending.Round(time.Second),
+		f.agents, passed, disk>>20, blocks, f.took.making.Round(time.Second), f.took.appending.Round(time.Second),
 		f.took.sealing.Round(time.Second), f.took.merging.Round(time.Second), f.most.appending>>20, f.most.merging>>20)
 	return nil
 }

@@ -26,6 +26,16 @@ const (
 	maxHistory = 1 << 16
 )
 
+const (
+	ciService = "ci"
+	cronUnit  = "cron.service"
+	// processLabel is the label of a process.
+	processLabel = "process_pid"
+)
+
+// shortLived are the labels by which one knows programs whose processes do not last.
+var shortLived = []pair{{"service_name", ciService}, {"systemd_unit", cronUnit}}
+
 // catalogue is how many services there are of each program.
 var catalogue = []struct {
 	program  string
@@ -92,7 +102,7 @@ func newFleet(hosts int, growing bool, seed uint64) (*fleet, error) {
 		}
 	}
 	f.random.Shuffle(len(f.services), func(i, j int) { f.services[i], f.services[j] = f.services[j], f.services[i] })
-	f.ci, f.shell = f.service(programs["compile"], "ci"), f.service(programs["shell"], "")
+	f.ci, f.shell = f.service(programs["compile"], ciService), f.service(programs["shell"], "")
 	for i := range hosts {
 		f.hosts = append(f.hosts, f.host(i))
 	}
@@ -156,7 +166,7 @@ func (f *fleet) pod(h *host, s *service, weight int) *pod {
 	}
 	p.labels = []pair{{"host_name", h.name}, {"process_executable_name", s.name}}
 	if s.label == "" {
-		p.labels = append(p.labels, pair{"service_name", s.name}, pair{"systemd_unit", "cron.service"})
+		p.labels = append(p.labels, pair{"service_name", s.name}, pair{"systemd_unit", cronUnit})
 		return p
 	}
 	id := f.random.Uint64()

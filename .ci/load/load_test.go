@@ -124,7 +124,7 @@ func TestSentIsStored(t *testing.T) {
 
 // TestDay fills a store as a day does and has all of it answered.
 func TestDay(t *testing.T) {
-	d := day{agents: 3, growing: true, lines: 40, hours: 0.05, dir: filepath.Join(t.TempDir(), "data"), out: t.Output()}
+	d := day{agents: 3, growing: true, lines: 40, hours: 0.05, repeat: 1, dir: filepath.Join(t.TempDir(), "data"), out: t.Output()}
 	f, err := d.fill(t.Context())
 	if err != nil {
 		t.Fatal(err)

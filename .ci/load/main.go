@@ -4,11 +4,11 @@
 // recorded on a host. It is started at the top of the repository; docs/performance.md
 // has what it prints, and what it takes for granted.
 //
-//	load steady  [-agents 100] [-windows 18]   agents in real time, against a server process
-//	load at-once [-agents 1000]                all connect in one moment
-//	load day     [-agents 10] [-hours 24]      a day in the store, then questions to it
-//	load ask     -data DIR [-agents 10]        the same questions to a store that day has filled
-//	load condense DIR FILE                     makes the recording of an agent's profiles
+//	load steady  [-agents 100] [-windows 18]            agents in real time, against a server process
+//	load at-once [-agents 1000]                         all connect in one moment
+//	load day     [-agents 10] [-hours 24] [-repeat 1]   a day in the store, then questions to it
+//	load ask     -data DIR [-agents 10]                 the same questions to a store that day has filled
+//	load condense DIR FILE                              makes the recording of an agent's profiles
 package main
 
 import (
@@ -61,6 +61,7 @@ func run(ctx context.Context, args []string) error {
 		flags.StringVar(&d.dir, "data", "", "directory of the store, which stays then; a temporary one if empty")
 		if mode == "day" {
 			flags.Float64Var(&d.hours, "hours", 24, "hours")
+			flags.IntVar(&d.repeat, "repeat", 1, "draw only the last of so many parts of the hours; the others are the same again")
 		} else {
 			flags.DurationVar(&d.after, "after", 0, "merge before that what is due so long after the last window")
 		}

@@ -29,8 +29,6 @@ const (
 const (
 	ciService = "ci"
 	cronUnit  = "cron.service"
-	// processLabel is the label of a process.
-	processLabel = "process_pid"
 )
 
 // shortLived are the labels by which one knows programs whose processes do not last.

@@ -10,11 +10,8 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"time"
 
-	"github.com/fleetprof/fleetprof/server/columns"
-	"github.com/fleetprof/fleetprof/server/dictionary"
 	"github.com/fleetprof/fleetprof/server/store/block"
 )
 
@@ -89,7 +86,7 @@ func (d day) writeEarlier(ctx context.Context, span time.Duration) error {
 			return err
 		}
 		for i := 1; i < d.repeat && err == nil; i++ {
-			c := earlier{Block: b, by: time.Duration(i) * span, addPID: i * otherPIDs}
+			c := earlier{Block: b, by: time.Duration(i) * span, addPID: uint32(i * otherPIDs)}
 			// No log is in it, so none is removed for it.
 			err = block.Write(ctx, filepath.Join(d.blocks(), c.name()), block.Plan{Parts: []block.Part{c}, Resolution: b.Resolution, Profiles: b.Profiles})
 		}
@@ -104,7 +101,7 @@ func (d day) writeEarlier(ctx context.Context, span time.Duration) error {
 type earlier struct {
 	*block.Block
 	by     time.Duration
-	addPID int
+	addPID uint32
 }
 
 // name is one as the store gives blocks, see its FORMAT.md.
@@ -128,51 +125,47 @@ func (e earlier) Index() (*block.Index, error) {
 	return &index, nil
 }
 
-// Labels have the numbers of other processes where these are short-lived.
-func (e earlier) Labels(sets int) (block.Labels, error) {
-	all, err := e.Block.Labels(sets)
+// Rows are of other processes where these are short-lived.
+func (e earlier) Rows() (block.RowReader, error) {
+	labels, err := e.Labels(e.LabelSets)
 	if err != nil {
 		return nil, err
 	}
-	d, err := all.Sets(nil, nil)
-	if err != nil {
-		return nil, err
+	r := &otherProcesses{short: make([]bool, e.LabelSets), add: e.addPID}
+	for _, l := range shortLived {
+		column, err := labels.Column(l.name)
+		if err != nil {
+			return nil, err
+		}
+		for run := range column.Runs() {
+			if column.Texts[run.Text] == l.value {
+				copy(r.short[run.First:run.End], slices.Repeat([]bool{true}, int(run.End-run.First)))
+			}
+		}
 	}
-	if d, err = otherProcesses(d, e.addPID); err != nil {
-		return nil, err
-	}
-	return block.LabelsOf(d), nil
+	r.RowReader, err = e.Block.Rows()
+	return r, err
 }
 
-// otherProcesses gives the same label sets, of which those of short-lived programs have other processes.
-func otherProcesses(from *dictionary.Dictionary, addPID int) (*dictionary.Dictionary, error) {
-	to := &dictionary.Dictionary{Strings: slices.Clip(from.Strings)}
-	labels, others := from.LabelSets.Labels(), map[uint32]uint32{} // by a label of a process, that of the other one
-	for _, l := range labels {
-		to.LabelSets.Label(l)
+// otherProcesses reads rows, of which those of short-lived programs are of other processes.
+type otherProcesses struct {
+	block.RowReader
+	short []bool // by label set
+	add   uint32
+}
+
+func (r *otherProcesses) Read(s block.Series, f func(block.Rows) error) error {
+	if !r.short[s.LabelSet] {
+		return r.RowReader.Read(s, f)
 	}
-	text := func(n uint32) pair { return pair{from.Strings[labels[n].Key], from.Strings[labels[n].Text]} }
-	var set []uint32
-	for i := range from.LabelSets.Len() {
-		set = append(set[:0], from.LabelSets.Numbers(uint32(i))...)
-		if slices.ContainsFunc(set, func(n uint32) bool { return slices.Contains(shortLived, text(n)) }) {
-			at := slices.IndexFunc(set, func(n uint32) bool { return text(n).name == processLabel })
-			if at < 0 {
-				return nil, fmt.Errorf("look for %s: label set %d has none", processLabel, i)
-			}
-			other, ok := others[set[at]]
-			if !ok {
-				pid, err := strconv.Atoi(text(set[at]).value)
-				if err != nil {
-					return nil, fmt.Errorf("read %s: %w", processLabel, err)
-				}
-				other = to.LabelSets.Label(columns.Label{Key: labels[set[at]].Key, Text: uint32(len(to.Strings))})
-				to.Strings = append(to.Strings, strconv.Itoa(pid+addPID))
-				others[set[at]] = other
-			}
-			set[at] = other
+	return r.RowReader.Read(s, func(rows block.Rows) error {
+		if rows.Process == nil {
+			return errors.New("rows of short-lived programs are of no process")
 		}
-		to.LabelSets.AddNumbered(set...)
-	}
-	return to, nil
+		rows.Process = slices.Clone(rows.Process)
+		for i := range rows.Process {
+			rows.Process[i] += r.add
+		}
+		return f(rows)
+	})
 }

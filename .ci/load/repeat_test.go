@@ -3,9 +3,9 @@
 package main
 
 import (
+	"errors"
 	"maps"
 	"path/filepath"
-	"strconv"
 	"testing"
 	"time"
 
@@ -133,18 +133,20 @@ func (c content) add(p block.Part, index *block.Index) error {
 	defer rows.Close()
 	for s := range index.Series.All() {
 		r := running{host: sets.Label(s.LabelSet, "host_name"), service: sets.Label(s.LabelSet, "service_name")}
-		if r.pid, err = strconv.Atoi(sets.Label(s.LabelSet, "process_pid")); err != nil {
-			return err
-		}
 		short := r.service == "ci" || sets.Label(s.LabelSet, "systemd_unit") == "cron.service"
-		if !short {
-			c.lasting[r] = true
-		}
 		err := rows.Read(s, func(some block.Rows) error {
-			for i, n := range some.Count {
-				c.samples[r.service] += n
-				if short {
-					c.brief[r] = append(c.brief[r], index.Windows[some.Window[i]])
+			for process, some := range some.Processes() {
+				if r.pid = int(process); r.pid == 0 {
+					return errors.New("a row is of no process")
+				}
+				if !short {
+					c.lasting[r] = true
+				}
+				for i, n := range some.Count {
+					c.samples[r.service] += n
+					if short {
+						c.brief[r] = append(c.brief[r], index.Windows[some.Window[i]])
+					}
 				}
 			}
 			return nil

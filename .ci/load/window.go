@@ -127,7 +127,7 @@ func (b *building) labelSet(k setKey) uint32 {
 		return n
 	}
 	b.labels = b.labels[:0]
-	for _, l := range slices.Concat(k.pod.labels, []pair{{processLabel, strconv.Itoa(k.pid)}}, k.pod.sets[k.set]) {
+	for _, l := range slices.Concat(k.pod.labels, []pair{{"process_pid", strconv.Itoa(k.pid)}}, k.pod.sets[k.set]) {
 		b.labels = append(b.labels, columns.Label{Key: b.b.String(l.name), Text: b.b.String(l.value)})
 	}
 	b.sets[k] = b.b.LabelSet(b.labels)

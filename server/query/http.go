@@ -83,7 +83,9 @@ func (a *API) pprof(r *http.Request, out *answer) error {
 //	from, to        the range asked for
 //	oldest, newest  the extent of all that is stored; 0 when there is nothing
 //	unit, total     "nanoseconds" of CPU time, and the value of the root
-//	samples, profiles, hosts  how much has been merged
+//	samples         how many are selected
+//	hosts           of which something is selected
+//	profiles        of these hosts in the range
 //	skipped         parts of the store that could not be read
 //	hidden          value without a node of its own, by the trimming
 //	names, objects  texts that nodes refer to

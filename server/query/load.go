@@ -363,7 +363,7 @@ func (p *part) eachProcess(ctx context.Context, f func(process uint32) error) er
 	if !p.index.Processes {
 		return nil
 	}
-	return p.scan(ctx, func(_ block.Series, rows block.Rows) error {
+	return p.sums(ctx, func(_ block.Series, rows block.Rows) error {
 		for process, rows := range rows.Processes() {
 			if process == 0 || !p.inRange(rows) {
 				continue

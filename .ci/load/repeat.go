@@ -154,6 +154,11 @@ type otherProcesses struct {
 	add   uint32
 }
 
+// ReadSums would have the processes of before.
+func (r *otherProcesses) ReadSums(block.Series, func(block.Rows) error) error {
+	return errors.New("a block that was moved has no sums")
+}
+
 func (r *otherProcesses) Read(s block.Series, f func(block.Rows) error) error {
 	if !r.short[s.LabelSet] {
 		return r.RowReader.Read(s, f)

@@ -156,11 +156,8 @@ func (t *Translation) LabelSet(i uint32) uint32 {
 	return t.labelSets[i] - 1
 }
 
-// LabelSetWith translates a label set with one more label, of a name of which it has none.
+// LabelSetWith translates a label set with one more label, of a name of which it has none. WithLabels does not leave it out.
 func (t *Translation) LabelSetWith(i uint32, key, text string) uint32 {
-	if t.some && !slices.Contains(t.only, key) {
-		return t.LabelSet(i)
-	}
 	t.set = append(t.labelsOf(i), t.to.label(columns.Label{Key: t.to.String(key), Text: t.to.String(text)}))
 	return t.to.labelSet(t.set)
 }

@@ -393,7 +393,7 @@ func (p *part) series(ctx context.Context, f func(s block.Series) error) error {
 		return nil
 	}
 	last := -1 // that f was called for
-	return p.scan(ctx, func(s block.Series, rows block.Rows) error {
+	return p.sums(ctx, func(s block.Series, rows block.Rows) error {
 		if s.Number == last || !p.inRange(rows) {
 			return nil
 		}

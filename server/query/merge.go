@@ -4,6 +4,7 @@ package query
 
 import (
 	"context"
+	"maps"
 	"math"
 	"slices"
 
@@ -27,7 +28,8 @@ type merged struct {
 	dict     *dictionary.Interner
 	rows     rows
 	comments map[string]struct{}
-	hosts    map[string]struct{}
+	hosts    map[string]struct{} // of which something is selected
+	sources  map[string]*source  // by host
 
 	covered  coverage
 	period   int64 // the longest, in units of the period type
@@ -99,7 +101,7 @@ func (r *rows) held() int64 { return rowBytes*int64(len(r.values)) + setBytes*in
 const maxComments = 64
 
 func newMerged(c *claim) *merged {
-	return &merged{claim: c, before: c.held(), dict: dictionary.New(), comments: map[string]struct{}{}, hosts: map[string]struct{}{}}
+	return &merged{claim: c, before: c.held(), dict: dictionary.New(), comments: map[string]struct{}{}, hosts: map[string]struct{}{}, sources: map[string]*source{}}
 }
 
 // table numbers values by their keys, in the order of first sight.
@@ -147,7 +149,7 @@ func (m *merged) add(ctx context.Context, p *part) error {
 	translations := labels.Size()
 	byProcess := !m.drawn || slices.Contains(m.by, block.ProcessLabel)
 	var stacks *dictionary.StackTranslation
-	found := map[string]bool{} // hosts
+	found := map[string]struct{}{} // hosts
 	err = p.sums(ctx, func(s block.Series, rows block.Rows) (err error) {
 		besides := p.bytes + translations
 		if stacks == nil && !m.noStacks {
@@ -161,14 +163,17 @@ func (m *merged) add(ctx context.Context, p *part) error {
 		if !p.inRange(rows) {
 			return nil
 		}
-		found[hosts.Text(s.LabelSet)] = true
+		found[hosts.Text(s.LabelSet)] = struct{}{}
 		if byProcess {
 			for process, rows := range rows.Processes() {
-				if set := s.LabelSet; process == 0 {
-					m.addRows(p, rows, labels.LabelSet(set), stacks)
-				} else if p.inRange(rows) {
-					m.addRows(p, rows, labels.LabelSetWith(set, block.ProcessLabel, block.ProcessText(process)), stacks)
+				if !p.inRange(rows) {
+					continue
 				}
+				set := labels.LabelSet
+				if process != 0 {
+					set = func(i uint32) uint32 { return labels.LabelSetWith(i, block.ProcessLabel, block.ProcessText(process)) }
+				}
+				m.addRows(p, rows, set(s.LabelSet), stacks)
 			}
 		} else {
 			m.addRows(p, rows, labels.LabelSet(s.LabelSet), stacks)
@@ -184,29 +189,53 @@ func (m *merged) add(ctx context.Context, p *part) error {
 	if err != nil {
 		return err
 	}
-	m.addProfiles(p, found)
+	maps.Copy(m.hosts, found)
+	m.addSources(p)
 	return nil
 }
 
-// addProfiles counts the profiles in the range of hosts of which something is selected.
-func (m *merged) addProfiles(p *part, hosts map[string]bool) {
-	for host := range hosts {
-		if host != "" {
-			m.hosts[host] = struct{}{}
-		}
-	}
+// source is what a host has sent in the range.
+type source struct {
+	profiles int
+	comments []string
+}
+
+// addSources notes who has sent what is in the range.
+func (m *merged) addSources(p *part) {
 	for i := range p.index.Windows {
 		w := &p.index.Windows[i]
-		if !p.in[i] || !hosts[w.Source] {
+		if !p.in[i] {
 			continue
 		}
-		m.profiles += int(w.Profiles)
+		s := m.sources[w.Source]
+		if s == nil {
+			s = &source{}
+			m.sources[w.Source] = s
+		}
+		s.profiles += int(w.Profiles)
 		for _, c := range w.Comments {
+			if len(s.comments) < maxComments && !slices.Contains(s.comments, c) {
+				s.comments = append(s.comments, c)
+			}
+		}
+	}
+}
+
+// sum counts what hosts have sent of which something is selected.
+func (m *merged) sum() {
+	for _, host := range slices.Sorted(maps.Keys(m.hosts)) {
+		s := m.sources[host]
+		if s == nil {
+			continue
+		}
+		m.profiles += s.profiles
+		for _, c := range s.comments {
 			if len(m.comments) < maxComments {
 				m.comments[c] = struct{}{}
 			}
 		}
 	}
+	delete(m.hosts, "") // samples that do not say it
 }
 
 // labels translates the label sets of a part.

@@ -42,6 +42,10 @@ func TestProcesses(t *testing.T) {
 }
 
 func testProcesses(t *testing.T, f *fixture) {
+	// Both profiles of the host count, wherever they are stored.
+	if g := f.flame("from", at(0), "to", at(20*time.Second), "query", `{process_pid="x"}`); g.Profiles != 2 || g.Hosts != 1 {
+		t.Errorf("%d profiles of %d hosts, want 2 of 1", g.Profiles, g.Hosts)
+	}
 	all, second := []string{"from", at(0), "to", at(20 * time.Second)}, []string{"from", at(10 * time.Second), "to", at(20 * time.Second)}
 	for _, c := range []struct {
 		span     []string
@@ -83,8 +87,14 @@ func testProcesses(t *testing.T, f *fixture) {
 			if fmt.Sprint(groups) != fmt.Sprint(wantGroups) {
 				t.Errorf("%v: by %s: %v, want %v", params, by, groups, wantGroups)
 			}
-			if g := f.flame(append(params, "by", by)...); g.Total != total {
+			g := f.flame(append(params, "by", by)...)
+			if g.Total != total {
 				t.Errorf("%v: by %s: flame graph of %d, want %d", params, by, g.Total, total)
+			}
+			for _, n := range g.Nodes {
+				if n[3] == 0 {
+					t.Errorf("%v: by %s: a node of nothing: %q", params, by, g.Names[n[0]])
+				}
 			}
 		}
 		if got := f.series(append(params, "step", "10s")...).Total; got != total {

@@ -171,6 +171,7 @@ func (a *API) merge(ctx context.Context, q request) (*merged, error) {
 	if err != nil {
 		return nil, err
 	}
+	m.sum()
 	if err := m.name(ctx, a.names); err != nil {
 		return nil, a.orTooLong(err)
 	}

@@ -107,6 +107,13 @@ var forms = map[string]func(f *fixture, all []*profile.Profile){
 			f.seal()
 		}
 	},
+	"merged": func(f *fixture, all []*profile.Profile) {
+		for _, p := range all {
+			f.put(p)
+			f.seal()
+		}
+		f.store.Compact(f.t.Context(), base.Add(time.Hour))
+	},
 	"both": func(f *fixture, all []*profile.Profile) {
 		for i, p := range all {
 			if i == len(all)/2 {

@@ -5,6 +5,7 @@ package store
 import (
 	"cmp"
 	"encoding/binary"
+	"errors"
 	"slices"
 	"time"
 
@@ -293,7 +294,9 @@ func (r *headRows) Read(series block.Series, f func(block.Rows) error) error {
 	return nil
 }
 
-// ReadSums is not called: the head has none.
-func (r *headRows) ReadSums(block.Series, func(block.Rows) error) error { return nil }
+// ReadSums has nothing to read.
+func (r *headRows) ReadSums(block.Series, func(block.Rows) error) error {
+	return errors.New("the head has no sums")
+}
 
 func (r *headRows) Close() error { return nil }

@@ -100,8 +100,8 @@ func (m Meta) encode() ([]byte, error) {
 // File is what a file of a block must be.
 type File struct {
 	Bytes int64 `json:"bytes"`
-	// CRC is the CRC-32C of the file from byte From on. The pages of rows.parquet, stacks.parquet, labels.parquet,
-	// locations.parquet and functions.parquet, which lie before, have checksums of their own.
+	// CRC is the CRC-32C of the file from byte From on. The pages of rows.parquet, sums.parquet, stacks.parquet,
+	// labels.parquet, locations.parquet and functions.parquet, which lie before, have checksums of their own.
 	CRC  uint32 `json:"crc32c"`
 	From int64  `json:"from,omitempty"`
 }
@@ -141,6 +141,7 @@ func Open(dir string) (*Block, error) {
 	if b.CRC != checksum(text) {
 		return nil, fmt.Errorf("read %s: %w", filepath.Join(dir, metaFile), errChecksum)
 	}
+	b.Processes = b.Processes && b.Version > version3
 	if b.Version != version2 && b.Locations > b.Meta.Stacks { // each has a stack
 		return nil, fmt.Errorf("open block %s: it has %d locations and %d stacks", dir, b.Locations, b.Meta.Stacks)
 	}

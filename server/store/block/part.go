@@ -142,8 +142,8 @@ func (x *Index) Size() int64 {
 type Rows struct {
 	Stack, Window []uint32
 	Value, Count  []int64
-	// Process is the process that a row is of, which its label set then says nothing of; 0 if it
-	// is of none, and nil if all are.
+	// Process is the process that a row is of, which its label set then says nothing of; 0 if the label set
+	// says it or nothing does, and nil if that holds for all.
 	Process []uint32
 }
 
@@ -198,7 +198,8 @@ type StackReader interface {
 // RowReader reads rows. It is not safe for concurrent use.
 type RowReader interface {
 	// Read calls f with the rows of a series, some at a time. They are f's only until
-	// it returns. Within a series of a block they are sorted by process, then by stack.
+	// it returns. In a series of a block they are sorted by process, then by stack, in one run or, if there are
+	// millions, in several; without a process in blocks of earlier versions.
 	Read(s Series, f func(Rows) error) error
 	// ReadSums is the same for the sums of a series, if it has some.
 	ReadSums(s Series, f func(Rows) error) error

@@ -41,13 +41,11 @@ func (b *Block) Rows() (RowReader, error) {
 		block: b, open: o, stack: newColumn(o, columnStack, copy32), window: newColumn(o, columnWindow, copy32),
 		value: newColumn(o, columnValue, copy64), count: newColumn(o, columnCount, copy64),
 	}}
-	if b.hasProcesses() {
+	if b.Processes {
 		r.rows.process = newColumn(o, columnProcess, copy32)
 	}
 	return r, nil
 }
-
-func (b *Block) hasProcesses() bool { return b.Processes && b.Version > version3 }
 
 type rowReader struct {
 	block *Block
@@ -67,7 +65,7 @@ func (r *rowReader) ReadSums(s Series, f func(Rows) error) error {
 			block: r.block, open: o, stack: newColumn(o, sumStack, copy32),
 			value: newColumn(o, sumValue, copy64), count: newColumn(o, sumCount, copy64),
 		}
-		if r.block.hasProcesses() {
+		if r.block.Processes {
 			r.sums.process = newColumn(o, sumProcess, copy32)
 		}
 	}

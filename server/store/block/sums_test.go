@@ -3,10 +3,13 @@
 package block_test
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"testing"
 
+	"github.com/fleetprof/fleetprof/server/columns"
+	"github.com/fleetprof/fleetprof/server/dictionary"
 	"github.com/fleetprof/fleetprof/server/store/block"
 )
 
@@ -65,4 +68,80 @@ func sumsOf(t *testing.T, b *block.Block) (rows, sums map[string][2]int64) {
 		}
 	}
 	return rows, sums
+}
+
+// A series of so many rows that they are written in several runs has sums of all of them: the last run, in which there
+// are none to be had, is no exception.
+func TestSumsOfRuns(t *testing.T) {
+	const twice, once = 3 << 19, 1000 // stacks, by windows that they have rows in
+	b := write(t, tree{twice: twice, once: once})
+	index, err := b.Index()
+	if err != nil {
+		t.Fatal(err)
+	}
+	reader, err := b.Rows()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reader.Close()
+	for s := range index.Series.All() {
+		var rows, sums int64
+		count := func(to *int64) func(block.Rows) error {
+			return func(r block.Rows) error {
+				for _, n := range r.Count {
+					*to += n
+				}
+				return nil
+			}
+		}
+		if err := errors.Join(reader.Read(s, count(&rows)), reader.ReadSums(s, count(&sums))); err != nil {
+			t.Fatal(err)
+		}
+		if rows != 2*twice+once || sums != rows {
+			t.Errorf("rows have %d samples, sums %d, want %d", rows, sums, 2*twice+once)
+		}
+	}
+}
+
+// tree is a part with one series, of whose stacks the first have rows in two windows and the others in one.
+type tree struct {
+	part
+	twice, once int
+}
+
+func (p tree) Index() (*block.Index, error) {
+	x, err := part{make([]int64, 2), make([]int64, 2)}.Index()
+	x.Series = block.SeriesList{}
+	x.Series.Add(0, 0, int64(2*p.twice+p.once), 0)
+	return x, err
+}
+
+func (p tree) Symbols() (dictionary.Symbols, error) {
+	return dictionary.AllSymbols{Dictionary: &dictionary.Dictionary{
+		Strings: []string{"", "main"}, Functions: []columns.Function{{Name: 1}},
+		Locations: []dictionary.Location{{Lines: []columns.Line{{Line: 1}}}, {Lines: []columns.Line{{Line: 2}}}},
+	}}, nil
+}
+
+func (p tree) Stacks(int) (block.StackReader, error) {
+	nodes := make(dictionary.AllNodes, p.twice+p.once+1)
+	for i := range nodes {
+		nodes[i] = dictionary.Node{Parent: uint32(i) / 2, Location: uint32(i) % 2}
+	}
+	return stacks{nodes}, nil
+}
+
+func (p tree) Rows() (block.RowReader, error) { return p, nil }
+
+func (p tree) Read(_ block.Series, f func(block.Rows) error) error {
+	for i := range p.twice + p.once {
+		r := block.Rows{Stack: []uint32{uint32(i + 1), uint32(i + 1)}, Window: []uint32{0, 1}, Value: []int64{1, 1}, Count: []int64{1, 1}}
+		if i >= p.twice {
+			r = block.Rows{Stack: r.Stack[:1], Window: r.Window[:1], Value: r.Value[:1], Count: r.Count[:1]}
+		}
+		if err := f(r); err != nil {
+			return err
+		}
+	}
+	return nil
 }

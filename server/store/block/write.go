@@ -33,7 +33,7 @@ type Plan struct {
 }
 
 // Write writes a block into dir, which must not be there yet, down to the disk. What
-// no row refers to is left out; sums per type, labels and stack stay what they are.
+// no row refers to is left out; sums per type, labels, process and stack stay what they are.
 // After an error dir may be there, and is no block.
 func Write(ctx context.Context, dir string, p Plan) (err error) {
 	if err := os.Mkdir(dir, 0o700); err != nil {
@@ -284,9 +284,11 @@ const (
 
 func (m *merger) writeSeries(out seriesWriter, s *mergedSeries) error {
 	s.First, s.FirstSum = out.rows.rows, out.sums.rows
-	sums, summed := m.scratch[:0], true
+	sums, summed := m.scratch[:0], false
 	flush := func() error {
-		summed = summed && countSums(sums) <= len(sums)/sumShare
+		if out.rows.rows == s.First { // all runs have sums, or none: a question reads only those where there are some
+			summed = countSums(sums) <= len(sums)/sumShare
+		}
 		err := out.write(m.order[s.LabelSet], sums, summed)
 		sums = sums[:0]
 		return err
